@@ -1,0 +1,125 @@
+//! The life of `hyperd`: found, started quietly, bounded, gone with its parent.
+//!
+//! Facts (measured with hyperd 0.0.26963): it writes `hyperd.log` into the working directory unless told where to log; two
+//! spellings of one path are two databases to it; its RSS counts mapped file pages, `RssAnon` is what it really holds.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyperdb_api::{Connection, CreateMode, HyperProcess, Parameters};
+
+use super::install;
+use crate::error::{Error, Kind, Result, Wrap};
+
+/// A running `hyperd`, shared by everything in this process that needs one; ends when the last user drops it.
+#[derive(Debug)]
+pub struct Hyperd {
+    process: Mutex<Option<HyperProcess>>,
+    endpoint: String,
+    /// Where it logs and spills; removed with it.
+    scratch: tempfile::TempDir,
+    peak: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Hyperd {
+    /// Starts a `hyperd` that may allocate at most `memory` bytes itself.
+    ///
+    /// # Errors
+    /// `HyperdMissing` when none is found or it does not come up.
+    pub fn start(memory: u64, file_format: u8) -> Result<Arc<Self>> {
+        let path = install::find()?;
+        let scratch = tempfile::Builder::new()
+            .prefix("lakeport-hyperd-")
+            .tempdir()
+            .wrap(Kind::WriteFailed, || "cannot create a directory for hyperd's log".into())?;
+        let mut parameters = Parameters::new();
+        parameters.set("log_dir", scratch.path().to_string_lossy());
+        parameters.set("default_database_version", file_format.to_string());
+        parameters.set("memory_limit", format!("{}m", (memory / (1024 * 1024)).max(256)));
+        let process = HyperProcess::new(Some(&path), Some(&parameters))
+            .wrap(Kind::HyperdMissing, || format!("hyperd does not start ({})", path.display()))?;
+        let endpoint =
+            process.endpoint().ok_or_else(|| Error::new(Kind::HyperdMissing, "hyperd started without an address"))?.to_owned();
+        let peak = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        if let Some(pid) = process.pid() {
+            watch_memory(pid, Arc::clone(&peak), Arc::clone(&stop));
+        }
+        Ok(Arc::new(Self { process: Mutex::new(Some(process)), endpoint, scratch, peak, stop }))
+    }
+
+    /// Connects to a database file, which `hyperd` opens under its absolute path.
+    ///
+    /// # Errors
+    /// `WriteFailed` or `SourceUnreadable` by the mode, with hyperd's own words as the cause.
+    pub fn connect(&self, database: &Path, mode: CreateMode) -> Result<Connection> {
+        let database = absolute(database)?;
+        let kind = if matches!(mode, CreateMode::DoNotCreate) { Kind::SourceUnreadable } else { Kind::WriteFailed };
+        Connection::connect(&self.endpoint, &database.to_string_lossy(), mode)
+            .wrap(kind, || format!("hyperd cannot open {}", database.display()))
+    }
+
+    /// Connects without a database, for queries over other files.
+    ///
+    /// # Errors
+    /// `HyperdMissing` when it no longer answers.
+    pub fn connect_bare(&self) -> Result<Connection> {
+        Connection::without_database(&self.endpoint).wrap(Kind::HyperdMissing, || "hyperd no longer answers".into())
+    }
+
+    /// The most memory it held itself (`RssAnon`), in bytes; file pages it maps are not counted.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Where it logs, for a post-mortem while it runs.
+    #[must_use]
+    pub fn log_directory(&self) -> &Path {
+        self.scratch.path()
+    }
+}
+
+impl Drop for Hyperd {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let process = self.process.lock().map_or_else(|e| e.into_inner().take(), |mut p| p.take());
+        if let Some(process) = process {
+            // A polite end lets it unmap its files; the time-out turns into a kill.
+            let _ = process.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+}
+
+/// The one spelling of a path that all users of one `hyperd` share: its directory resolved, its name kept.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} is no file name", path.display())))?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let parent =
+        parent.canonicalize().wrap(Kind::WriteFailed, || format!("the directory {} does not exist", parent.display()))?;
+    Ok(parent.join(name))
+}
+
+/// Samples `RssAnon` of a process until told to stop; Linux only, elsewhere the peak stays 0.
+fn watch_memory(pid: u32, peak: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+    let status = PathBuf::from(format!("/proc/{pid}/status"));
+    std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            let Ok(text) = std::fs::read_to_string(&status) else { return };
+            if let Some(bytes) = anonymous_bytes(&text) {
+                peak.fetch_max(bytes, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+}
+
+/// Reads `RssAnon` out of `/proc/PID/status`.
+fn anonymous_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,215 @@
+//! Batches in, one finished file out. Knows nothing of servers.
+//!
+//! A format is a [`Format`] and one line in [`Formats`]. Everything else (plan, verify, `lakeport formats`, the batteries)
+//! follows from its [`Capability`] and its mapping table.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::limits::Limits;
+use crate::source::PlainScan;
+use crate::types::{Mapping, Wishes};
+use crate::verify::Fingerprint;
+
+pub mod hyper;
+mod temporary;
+
+pub use temporary::{Temporary, sweep};
+
+/// What a format can do, as data: planning refuses early and the tables of the docs are made from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capability {
+    /// The format's name, as in `--format`.
+    pub name: &'static str,
+    /// File extensions it answers to, without the dot.
+    pub extensions: &'static [&'static str],
+    /// Whether Lakeport writes it.
+    pub write: bool,
+    /// Whether Lakeport describes and reads it back.
+    pub read: bool,
+    /// Whether one file may hold several tables.
+    pub many_tables: bool,
+    /// Most rows of one table, if bounded.
+    pub max_rows: Option<u64>,
+    /// Most digits of a decimal.
+    pub max_decimal: u8,
+    /// One line for `lakeport formats`.
+    pub summary: &'static str,
+}
+
+/// What a run decided for one table that a format is about to write.
+#[derive(Debug)]
+pub struct TablePlan<'a> {
+    /// The columns.
+    pub mapping: &'a Mapping,
+    /// The plain read, when the format should load the files itself.
+    pub plain: Option<&'a PlainScan>,
+}
+
+/// A file format: maps schemas, writes files, reads them back.
+pub trait Format: Send + Sync + fmt::Debug {
+    /// What it can do.
+    fn capability(&self) -> Capability;
+
+    /// Says what becomes of each column; pure.
+    ///
+    /// # Errors
+    /// `NoColumns`, `DuplicateColumn`, or `Usage` for a wish that means nothing here. Verdicts are data, not errors.
+    fn map(&self, table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping>;
+
+    /// Says whether the format's own engine can load this plain read exactly as mapped, and if not, why not; pure.
+    fn direct(&self, mapping: &Mapping, scan: &PlainScan) -> std::result::Result<(), String>;
+
+    /// Opens a new file at `path` (a temporary name) for these tables.
+    ///
+    /// # Errors
+    /// `WriteFailed`, `OutOfSpace`, `HyperdMissing` for what the format needs and does not find.
+    fn create(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Box<dyn Writer>>;
+
+    /// Reads a finished file back: per table the fingerprint of what it really holds.
+    ///
+    /// # Errors
+    /// `VerifyFailed` when the file cannot be read.
+    fn read_back(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Vec<Fingerprint>>;
+
+    /// Says what an existing file holds.
+    ///
+    /// # Errors
+    /// `SourceMissing`, `SourceUnreadable`.
+    fn describe(&self, path: &Path, limits: &Limits) -> Result<FileDescription>;
+
+    /// Peak memory of a helper process (hyperd), in bytes: what it holds itself, mapped file pages left out.
+    fn helper_peak(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Writes one file.
+pub trait Writer: Send {
+    /// Appends a batch whose columns are of the mapping's physical types to table number `table`.
+    ///
+    /// # Errors
+    /// `WriteFailed`, `OutOfSpace`, `ValueRefused`.
+    fn write(&mut self, table: usize, batch: &RecordBatch) -> Result<()>;
+
+    /// Lets the format's own engine load one group of a plain read; returns the rows loaded.
+    ///
+    /// # Errors
+    /// `Unsupported` for formats without one; else as `write`.
+    fn load(&mut self, table: usize, scan: &PlainScan, group: usize) -> Result<u64>;
+
+    /// The fingerprint of a plain read, taken by the format's own engine from the source files.
+    ///
+    /// # Errors
+    /// `Unsupported` for formats without one; `SourceUnreadable`.
+    fn fingerprint_source(&mut self, table: usize, scan: &PlainScan) -> Result<Fingerprint>;
+
+    /// Completes and syncs the file.
+    ///
+    /// # Errors
+    /// `WriteFailed`, `OutOfSpace`.
+    fn finish(self: Box<Self>) -> Result<Written>;
+}
+
+/// A finished file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Written {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// The format's name.
+    pub format: String,
+    /// Rows of each table, in order.
+    pub rows: Vec<u64>,
+}
+
+/// What a file holds, for `lakeport describe`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileDescription {
+    /// The format's name.
+    pub format: String,
+    /// Its version, where the format has one.
+    pub version: Option<String>,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// The tables.
+    pub tables: Vec<TableDescription>,
+}
+
+/// One table of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableDescription {
+    /// Its qualified name.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its columns.
+    pub columns: Vec<ColumnDescription>,
+}
+
+/// One column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ColumnDescription {
+    /// Its name.
+    pub name: String,
+    /// Its type, in the format's own words.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// Whether it may hold NULL.
+    pub nullable: bool,
+}
+
+/// The formats of this build; adding one is adding a line here.
+#[derive(Debug)]
+pub struct Formats {
+    all: Vec<Box<dyn Format>>,
+}
+
+impl Formats {
+    /// Makes the registry. Helper processes start when first needed and end with it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { all: Vec::new() }
+    }
+
+    /// All formats, in the order of the docs.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Format> {
+        self.all.iter().map(AsRef::as_ref)
+    }
+
+    /// Finds a format by name.
+    ///
+    /// # Errors
+    /// `Usage` that lists the names.
+    pub fn by_name(&self, name: &str) -> Result<&dyn Format> {
+        self.iter().find(|f| f.capability().name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+            let names: Vec<_> = self.iter().map(|f| f.capability().name).collect();
+            Error::new(Kind::Usage, format!("there is no format `{name}`")).help(format!("the formats are {}", names.join(", ")))
+        })
+    }
+
+    /// Finds the format of a file name by its extension.
+    ///
+    /// # Errors
+    /// `Usage` that lists the extensions.
+    pub fn by_extension(&self, path: &str) -> Result<&dyn Format> {
+        let extension = path.rsplit(['/', '\\']).next().and_then(|n| n.rsplit_once('.')).map_or("", |(_, e)| e);
+        self.iter().find(|f| f.capability().extensions.iter().any(|e| e.eq_ignore_ascii_case(extension))).ok_or_else(|| {
+            let known: Vec<_> = self.iter().flat_map(|f| f.capability().extensions).map(|e| format!(".{e}")).collect();
+            Error::new(Kind::Usage, format!("`{path}` has no extension of a format Lakeport writes"))
+                .help(format!("end the name in one of {}, or give --format", known.join(" ")))
+        })
+    }
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,137 @@
+//! A file under a temporary name beside its target: renamed when whole, removed when not.
+//!
+//! The name carries the process that writes it, so that after a `kill -9` the next run on the same target knows which
+//! leftovers are dead: `.orders.hyper.lakeport-4711-98765.tmp`.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Kind, Result, Wrap};
+
+const MARK: &str = ".lakeport-";
+const END: &str = ".tmp";
+
+/// A temporary file that becomes `target`.
+#[derive(Debug)]
+pub struct Temporary {
+    path: PathBuf,
+    target: PathBuf,
+    kept: bool,
+}
+
+impl Temporary {
+    /// Reserves a temporary name beside `target`, whose directory is created, and removes dead leftovers of earlier runs.
+    ///
+    /// # Errors
+    /// `WriteFailed` when the directory cannot be created or `target` is no file name.
+    pub fn beside(target: &Path) -> Result<Self> {
+        let target = if target.is_absolute() {
+            target.to_owned()
+        } else {
+            std::env::current_dir().wrap(Kind::WriteFailed, || "there is no working directory".into())?.join(target)
+        };
+        let name = target
+            .file_name()
+            .ok_or_else(|| Error::new(Kind::Usage, format!("{} is no file name", target.display())))?
+            .to_string_lossy()
+            .into_owned();
+        if target.is_dir() {
+            return Err(
+                Error::new(Kind::WriteFailed, format!("{} is a directory", target.display())).help("name a file inside it")
+            );
+        }
+        let directory = target.parent().unwrap_or_else(|| Path::new("/"));
+        std::fs::create_dir_all(directory).wrap(Kind::WriteFailed, || format!("cannot create {}", directory.display()))?;
+        sweep(&target);
+        let me = std::process::id();
+        let unique = format!(".{name}{MARK}{me}-{}{END}", start_of(me).unwrap_or(0));
+        Ok(Self { path: directory.join(unique), target, kept: false })
+    }
+
+    /// The temporary name to write to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs the file, gives it its name and syncs the directory; from here on the new content is what a reader sees.
+    ///
+    /// # Errors
+    /// `WriteFailed`; the old target is then still there.
+    pub fn keep(mut self) -> Result<PathBuf> {
+        let failed = || format!("cannot write {}", self.target.display());
+        std::fs::File::open(&self.path).and_then(|f| f.sync_all()).wrap(Kind::WriteFailed, failed)?;
+        std::fs::rename(&self.path, &self.target).wrap(Kind::WriteFailed, failed)?;
+        if let Some(directory) = self.target.parent()
+            && let Ok(handle) = std::fs::File::open(directory)
+        {
+            handle.sync_all().wrap(Kind::WriteFailed, failed)?;
+        }
+        self.kept = true;
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes temporary files beside `target` whose writers are dead; a living writer's file stays.
+pub fn sweep(target: &Path) {
+    let (Some(directory), Some(name)) = (target.parent(), target.file_name()) else { return };
+    let prefix = format!(".{}{MARK}", name.to_string_lossy());
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let Some(owner) = file.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(END)) else { continue };
+        let Some((pid, start)) = owner.split_once('-') else { continue };
+        let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { continue };
+        // A recycled process id has another start time.
+        if start_of(pid) != Some(start) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// When a living process started, in clock ticks since boot; `None` when there is none (field 22 of `/proc/PID/stat`).
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_file_leaves_the_target_and_no_rubbish() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.hyper");
+        std::fs::write(&target, "old").unwrap();
+        let temporary = Temporary::beside(&target).unwrap();
+        std::fs::write(temporary.path(), "half").unwrap();
+        drop(temporary);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.hyper");
+        let dead = dir.path().join(".x.hyper.lakeport-999999999-1.tmp");
+        let recycled = dir.path().join(format!(".x.hyper.lakeport-{}-1.tmp", std::process::id()));
+        std::fs::write(&dead, "").unwrap();
+        std::fs::write(&recycled, "").unwrap();
+        let mine = Temporary::beside(&target).unwrap();
+        std::fs::write(mine.path(), "new").unwrap();
+        sweep(&target);
+        assert!(!dead.exists() && !recycled.exists() && mine.path().exists());
+        mine.keep().unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
+    }
+}

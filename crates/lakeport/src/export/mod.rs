@@ -1,0 +1,154 @@
+//! A finished file to a place people look at. Knows nothing of lakes.
+//!
+//! A target is a [`Target`] and one line where environments become targets ([`open`]).
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::convert::Written;
+use crate::error::Result;
+use crate::source::Listed;
+
+pub mod store;
+pub mod tableau;
+
+/// What a target can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capability {
+    /// The environment type: `tableau`, `store`.
+    pub name: &'static str,
+    /// The formats it takes, the preferred one first; empty for any.
+    pub formats: &'static [&'static str],
+    /// The modes it knows.
+    pub modes: &'static [Mode],
+    /// Whether what was published can be counted afterwards.
+    pub observes: bool,
+    /// One line for `lakeport formats`.
+    pub summary: &'static str,
+}
+
+/// What becomes of what is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The new table takes the place of the old, or is created.
+    #[default]
+    #[serde(alias = "overwrite")]
+    Full,
+    /// Fails when something of this name exists.
+    Create,
+    /// Rows are added to what exists.
+    Append,
+    /// Tableau's `replace=true`: the rows of an existing data source are exchanged, its metadata kept.
+    Replace,
+    /// Rows with a known key are updated, others inserted.
+    Upsert,
+    /// A window of rows is deleted and inserted anew.
+    DeleteInsert,
+}
+
+impl Mode {
+    /// The word used on the command line and in configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Create => "create",
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::Upsert => "upsert",
+            Self::DeleteInsert => "delete-insert",
+        }
+    }
+}
+
+/// How to publish.
+#[derive(Debug, Clone, Default)]
+pub struct Publish {
+    /// The name there: a data source's name, or a path below the store's root.
+    pub name: String,
+    /// What becomes of what exists.
+    pub mode: Mode,
+    /// Where to record that an upload is complete before it is committed, so that a later run can tell.
+    pub receipt_path: Option<std::path::PathBuf>,
+}
+
+/// What a publish left behind, enough to look at it again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The target's own id: a data source LUID, or the final path.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// A link a person can open.
+    pub url: Option<String>,
+    /// Bytes that went over the wire or to disk.
+    pub bytes: u64,
+    /// The way it went: `single request`, `12 blocks of 50 MiB`, `rename`.
+    pub way: String,
+    /// The server-side job, if there was one.
+    pub job: Option<String>,
+    /// Requests that were repeated, each with its reason.
+    pub retries: Vec<String>,
+}
+
+/// What the target tells about what was published.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// Size in bytes, if told.
+    pub bytes: Option<u64>,
+    /// Rows per table, if told.
+    pub rows: Option<Vec<u64>>,
+    /// When it last changed, as the target writes it.
+    pub updated_at: Option<String>,
+    /// What it could not tell, said plainly.
+    pub unknown: Vec<String>,
+}
+
+/// The state of an environment, for `lakeport check`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// Each thing looked at: what, and what was found.
+    pub facts: Vec<(String, String)>,
+    /// What is missing; empty means ready.
+    pub missing: Vec<String>,
+}
+
+/// How far an upload is, for progress lines.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// A place where files go.
+#[async_trait]
+pub trait Target: Send + Sync + fmt::Debug {
+    /// What it can do.
+    fn capability(&self) -> Capability;
+
+    /// Looks whether one could publish now: reach, sign-in, project, right; changes nothing.
+    ///
+    /// # Errors
+    /// What keeps it from answering at all; what is merely missing stands in [`Health::missing`].
+    async fn check(&self) -> Result<Health>;
+
+    /// Lists what is there below a path.
+    ///
+    /// # Errors
+    /// As `check`, and `TargetMissing`.
+    async fn list(&self, path: &str) -> Result<Vec<Listed>>;
+
+    /// Publishes a finished file; on success it is there whole, on failure what was there before still is.
+    ///
+    /// # Errors
+    /// Kinds for exit codes 2, 4 and 5, and `FileRefused`.
+    async fn publish(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt>;
+
+    /// Asks the target what it now holds.
+    ///
+    /// # Errors
+    /// As `check`.
+    async fn observe(&self, receipt: &Receipt) -> Result<Observed>;
+
+    /// Ends the session, if there is one; never fails a run.
+    async fn close(&self) {}
+}

@@ -1,0 +1,1 @@
+//! Files on disk or in an object store.

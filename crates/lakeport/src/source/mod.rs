@@ -1,0 +1,160 @@
+//! Where rows come from: what a query is, and what an [`Engine`] answers.
+//!
+//! An engine runs a [`Query`] and hands out one stream of record batches per partition. Lakeport has two: the embedded one
+//! (DataFusion) and Spark; both live in the crate `lakeport-engines`, so that this one builds without them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::Stream;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::limits::Limits;
+
+mod plain;
+pub use plain::{Comparison, Literal, PlainColumn, PlainScan, PlainSource, Predicate, ScanGroup};
+
+/// Record batches as they come, each or an error.
+pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
+
+/// What to read: one or many tables, and the SQL over them.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// The table called `src` in the SQL: a path, glob or URL.
+    pub from: Option<Location>,
+    /// The SQL text; without it the whole of `from` is read.
+    pub sql: Option<String>,
+    /// A condition added to the result (`--where`).
+    pub filter: Option<String>,
+    /// At most so many rows.
+    pub limit: Option<u64>,
+    /// The environments that SQL may name as `ENV.path.to.table`.
+    pub environments: BTreeMap<String, Location>,
+}
+
+/// A place in a lake: a path or URL, with the options of its environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Location {
+    /// `./orders/`, `/lake/orders/*.parquet`, `s3://bucket/gold/orders`.
+    pub url: String,
+    /// Object-store options by their standard names (`aws_endpoint`, `azure_storage_account_name`, …).
+    pub options: BTreeMap<String, String>,
+}
+
+impl Location {
+    /// Makes a location without options.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), options: BTreeMap::new() }
+    }
+
+    /// Whether this lies on the local disk.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        !self.url.contains("://") || self.url.starts_with("file://")
+    }
+
+    /// The location of a table below this root: `root.join("sales/orders")`.
+    #[must_use]
+    pub fn join(&self, path: &str) -> Self {
+        let path = path.trim_start_matches('/');
+        let url = if path.is_empty() { self.url.clone() } else { format!("{}/{path}", self.url.trim_end_matches('/')) };
+        Self { url, options: self.options.clone() }
+    }
+}
+
+/// An opened query: everything known before the first row.
+pub struct Table {
+    /// The columns of the result.
+    pub schema: SchemaRef,
+    /// What exactly is read.
+    pub snapshot: Snapshot,
+    /// The streams, one per partition; dropping one stops it.
+    pub partitions: Vec<Partition>,
+    /// The same query as a plain read of Parquet files, or why it is none.
+    pub plain: std::result::Result<PlainScan, String>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("schema", &self.schema)
+            .field("snapshot", &self.snapshot)
+            .field("partitions", &self.partitions.len())
+            .field("plain", &self.plain)
+            .finish()
+    }
+}
+
+/// One partition of a table.
+pub struct Partition {
+    /// A name for reports, such as `0` or `month=7`.
+    pub name: String,
+    /// Its rows.
+    pub stream: BatchStream,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What of a source a run reads, so that a report can say it and the next run can tell whether it changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// The layout found: `parquet`, `csv`, `ndjson`, `delta`, `sql` …
+    pub layout: String,
+    /// A version where the layout has one, else a digest over names, sizes and change times of the files.
+    pub id: String,
+    /// Number of data files.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// Rows, where known without reading them.
+    pub rows: Option<u64>,
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// The name to use after `ENV:`.
+    pub name: String,
+    /// `table`, `directory`, `project`, `data source`, …
+    pub kind: String,
+    /// What more is known, as key and value in display order.
+    pub details: Vec<(String, String)>,
+}
+
+/// Runs queries over a lake or a cluster.
+#[async_trait]
+pub trait Engine: Send + Sync + fmt::Debug {
+    /// The engine's name in reports: `embedded` or `spark`.
+    fn name(&self) -> &'static str;
+
+    /// Resolves tables, plans the query and opens its streams; reads footers and listings, no rows.
+    ///
+    /// # Errors
+    /// `SourceMissing`, `SourceUnreadable`, `SourceEmpty`, `SchemaConflict` for what lies there; `SqlInvalid` for the text.
+    async fn open(&self, query: &Query, limits: &Limits) -> Result<Table>;
+
+    /// Lists the tables and directories directly below a location.
+    ///
+    /// # Errors
+    /// `SourceMissing` when nothing is there.
+    async fn list(&self, at: &Location) -> Result<Vec<Listed>>;
+}
+
+/// A directory that was used as a file, or the reverse, is told apart by this.
+#[must_use]
+pub fn local_path(url: &str) -> Option<PathBuf> {
+    if let Some(rest) = url.strip_prefix("file://") {
+        return Some(PathBuf::from(rest));
+    }
+    (!url.contains("://")).then(|| PathBuf::from(url))
+}

@@ -1,0 +1,1 @@
+//! The mapping table of .hyper.

@@ -1,0 +1,1 @@
+//! Record batches brought into the shape of their mapping.
