@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::source::PlainScan;
 use crate::types::{Mapping, Wishes};
-use crate::verify::Fingerprint;
+use crate::verify::{Fingerprint, Verify};
 
 pub mod hyper;
 mod temporary;
@@ -42,15 +42,6 @@ pub struct Capability {
     pub summary: &'static str,
 }
 
-/// What a run decided for one table that a format is about to write.
-#[derive(Debug)]
-pub struct TablePlan<'a> {
-    /// The columns.
-    pub mapping: &'a Mapping,
-    /// The plain read, when the format should load the files itself.
-    pub plain: Option<&'a PlainScan>,
-}
-
 /// A file format: maps schemas, writes files, reads them back.
 pub trait Format: Send + Sync + fmt::Debug {
     /// What it can do.
@@ -75,7 +66,7 @@ pub trait Format: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// `VerifyFailed` when the file cannot be read.
-    fn read_back(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Vec<Fingerprint>>;
+    fn read_back(&self, path: &Path, tables: &[&Mapping], verify: Verify, limits: &Limits) -> Result<Vec<Fingerprint>>;
 
     /// Says what an existing file holds.
     ///
@@ -107,7 +98,7 @@ pub trait Writer: Send {
     ///
     /// # Errors
     /// `Unsupported` for formats without one; `SourceUnreadable`.
-    fn fingerprint_source(&mut self, table: usize, scan: &PlainScan) -> Result<Fingerprint>;
+    fn fingerprint_source(&mut self, table: usize, scan: &PlainScan, verify: Verify) -> Result<Fingerprint>;
 
     /// Completes and syncs the file.
     ///
@@ -175,7 +166,7 @@ impl Formats {
     /// Makes the registry. Helper processes start when first needed and end with it.
     #[must_use]
     pub fn new() -> Self {
-        Self { all: Vec::new() }
+        Self { all: vec![Box::new(hyper::Hyper::new())] }
     }
 
     /// All formats, in the order of the docs.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 
 pub mod hyper;
+mod json;
 pub mod shape;
 mod wish;
 
@@ -88,6 +89,8 @@ pub struct ColumnMapping {
     pub physical: DataType,
     /// How values get there.
     pub conversion: Conversion,
+    /// The least and greatest physical value the target's type holds, where that is less than the physical type does.
+    pub range: Option<(i64, i64)>,
     /// How sure it is.
     pub verdict: Verdict,
     /// What else a reader of the plan should know.
