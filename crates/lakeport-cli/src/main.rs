@@ -1,2 +1,54 @@
-//! x
-fn main() {}
+//! `lakeport`: publishes tables of a data lake to the tools people look at.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+mod args;
+mod command;
+mod output;
+
+use args::Args;
+use output::Output;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => return output::usage(&e),
+    };
+    let output = Output::new(&args);
+    output::log(args.verbose, args.quiet);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: cannot start the runtime: {e}");
+            return ExitCode::from(1);
+        }
+    };
+    let code = runtime.block_on(async {
+        tokio::select! {
+            code = command::dispatch(args, &output) => code,
+            () = interrupted() => output.interrupted(),
+        }
+    });
+    // Dropped futures have let go of files and processes; a thread still waiting for a disk must not hold the exit.
+    runtime.shutdown_timeout(Duration::from_secs(6));
+    ExitCode::from(code)
+}
+
+/// Waits for Ctrl-C or a polite kill.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -12,10 +12,15 @@ pub mod config;
 pub mod convert;
 pub mod error;
 pub mod export;
+mod lakeport;
 pub mod limits;
+pub mod plan;
+pub mod report;
+pub mod run;
 pub mod source;
 pub mod types;
 pub mod verify;
 
 pub use error::{Error, Kind, Result};
+pub use lakeport::Lakeport;
 pub use limits::Limits;

@@ -1,5 +1,474 @@
 //! What to do: `lakeport.toml`, its environments and jobs, precedence, and secrets that never show.
+//!
+//! Found by walking up from the working directory; `lakeport.local.toml` beside it wins over it, the user's file under XDG
+//! loses to it. Variables (`LAKEPORT_…`) win over files, flags over variables. Unknown keys are errors that name the nearest.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Kind, Result, Wrap};
+use crate::export::Mode;
+use crate::types::{ForeignKey, Keys, Lossy, Wish, Wishes};
+use crate::verify::Verify;
+
+mod layers;
+pub mod reference;
 pub mod secret;
 
-pub use secret::Secret;
+pub use layers::{FILE, LOCAL_FILE, Layer, Origin};
+pub use reference::Reference;
+pub use secret::{Secret, SecretRef};
+
+/// The whole configuration, all layers merged.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Named sources and targets.
+    #[serde(default)]
+    pub env: BTreeMap<String, Env>,
+    /// Named jobs.
+    #[serde(default)]
+    pub job: BTreeMap<String, Job>,
+    /// Values every job starts from.
+    #[serde(default)]
+    pub defaults: Defaults,
+    /// The directory of the project file; relative paths start here.
+    #[serde(skip)]
+    pub base: PathBuf,
+    /// The files read, the winning one first.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
+    /// Which layer each value comes from, by dotted key.
+    #[serde(skip)]
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// Values every job starts from (`[defaults]`).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// Memory of the engine, such as `1GiB`.
+    pub memory: Option<String>,
+    /// Jobs side by side.
+    pub jobs: Option<usize>,
+    /// How thoroughly results are verified.
+    pub verify: Option<Verify>,
+}
+
+/// A named source or target (`[env.NAME]`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Env {
+    /// Files in a lake.
+    Lake(LakeEnv),
+    /// Files to write to, on disk or in an object store.
+    Store(LakeEnv),
+    /// Tableau Server or Cloud.
+    Tableau(TableauConfig),
+}
+
+/// A place where files are (`type = "lake"` or `"store"`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LakeEnv {
+    /// `s3://acme-lake/gold`, `gs://…`, `abfss://…`, or a path.
+    pub root: String,
+    /// Object-store options by their standard names.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// The highest Hyper file-format version to write here.
+    pub hyper_version: Option<u8>,
+}
+
+/// A Tableau site (`type = "tableau"`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableauConfig {
+    /// `https://tableau.acme.com`.
+    pub url: String,
+    /// The site's content URL; empty for the default site.
+    #[serde(default)]
+    pub site: String,
+    /// `Finance/Daily`.
+    pub project: Option<String>,
+    /// Create what is missing of the project's path.
+    #[serde(default)]
+    pub create_project: bool,
+    /// Name of the personal access token.
+    pub token_name: Option<String>,
+    /// Its secret, by reference.
+    pub token_secret: Option<SecretRef>,
+    /// A REST API version instead of the negotiated one.
+    pub api_version: Option<String>,
+    /// Size of an upload block, such as `50MiB`.
+    pub chunk_size: Option<String>,
+    /// Files up to this size go in one request.
+    pub single_request_limit: Option<String>,
+    /// A PEM file with further certificate authorities.
+    pub ca_bundle: Option<PathBuf>,
+    /// Seconds one call may take in all.
+    pub timeout: Option<u64>,
+    /// Seconds a server-side job is awaited.
+    pub job_timeout: Option<u64>,
+    /// The highest Hyper file-format version the server reads.
+    pub hyper_version: Option<u8>,
+}
+
+/// A job (`[job.NAME]`): from, to, and how.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// What to read: `ENV:path`, a path or a URL.
+    pub from: Option<String>,
+    /// Where to put it: `ENV:Name`, a file path or URL.
+    #[serde(default)]
+    pub to: String,
+    /// SQL over it, in which the table of `from` is called `src`.
+    pub sql: Option<String>,
+    /// A condition on the result.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// At most so many rows.
+    pub limit: Option<u64>,
+    /// What becomes of what is there.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Columns that identify a row.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// The column that grows with every change.
+    pub cursor: Option<String>,
+    /// Types by column.
+    #[serde(default)]
+    pub types: BTreeMap<String, String>,
+    /// Columns that may lose information: `true` or names.
+    #[serde(default)]
+    pub lossy: LossyConfig,
+    /// How thoroughly to verify.
+    pub verify: Option<Verify>,
+    /// Memory of the engine.
+    pub memory: Option<String>,
+    /// The format, where the name of `to` does not say it.
+    pub format: Option<String>,
+    /// The table's name in the file; `Extract` unless told otherwise.
+    pub table: Option<String>,
+    /// `direct`, `streamed`, or chosen.
+    pub route: Option<RouteWish>,
+    /// Several tables in one file, by name, instead of `from`.
+    #[serde(default)]
+    pub tables: BTreeMap<String, TableJob>,
+}
+
+/// How a `.hyper` is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteWish {
+    /// By hyperd itself; an error where it cannot.
+    Direct,
+    /// Through the engine, always.
+    Streamed,
+}
+
+/// `lossy = true | ["a"]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum LossyConfig {
+    /// All or none.
+    All(bool),
+    /// These columns.
+    Columns(Vec<String>),
+}
+
+impl Default for LossyConfig {
+    fn default() -> Self {
+        Self::All(false)
+    }
+}
+
+impl LossyConfig {
+    /// As the mapping takes it.
+    #[must_use]
+    pub fn to_lossy(&self) -> Lossy {
+        match self {
+            Self::All(true) => Lossy::All,
+            Self::All(false) => Lossy::None,
+            Self::Columns(names) => Lossy::Columns(names.iter().cloned().collect()),
+        }
+    }
+}
+
+/// One of several tables of a job (`[job.x.tables.NAME]`).
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableJob {
+    /// What to read.
+    pub from: Option<String>,
+    /// SQL over it.
+    pub sql: Option<String>,
+    /// A condition on the result.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// At most so many rows.
+    pub limit: Option<u64>,
+    /// Types by column.
+    #[serde(default)]
+    pub types: BTreeMap<String, String>,
+    /// Columns of the primary key, declared and not enforced.
+    #[serde(default)]
+    pub primary_key: Vec<String>,
+    /// Foreign keys to other tables of the file.
+    #[serde(default)]
+    pub foreign_keys: Vec<ForeignKeyConfig>,
+}
+
+/// `{ columns = ["carrier"], references = "airlines", to = ["carrier"] }`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignKeyConfig {
+    /// Columns of this table.
+    pub columns: Vec<String>,
+    /// The other table.
+    pub references: String,
+    /// Its columns; the same names when left out.
+    #[serde(default)]
+    pub to: Vec<String>,
+}
+
+/// One table of a job, single or one of several, ready for planning.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    /// Its name in the file.
+    pub name: String,
+    /// What to read.
+    pub from: Option<String>,
+    /// SQL over it.
+    pub sql: Option<String>,
+    /// A condition on the result.
+    pub filter: Option<String>,
+    /// At most so many rows.
+    pub limit: Option<u64>,
+    /// What the user asks for, column by column.
+    pub wishes: Wishes,
+}
+
+impl Job {
+    /// The tables this job writes: one called `Extract` (or `table = …`), or those of `[job.x.tables]`.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when `tables` stands beside `from` or `sql`, or neither is given.
+    pub fn tables(&self) -> Result<Vec<TableSpec>> {
+        let wishes = |types: &BTreeMap<String, String>| Wishes {
+            columns: types.iter().map(|(column, wish)| (column.clone(), Wish::parse(wish))).collect(),
+            lossy: self.lossy.to_lossy(),
+            ..Wishes::default()
+        };
+        if self.tables.is_empty() {
+            if self.from.is_none() && self.sql.is_none() {
+                return Err(Error::new(Kind::ConfigInvalid, "the job says neither `from` nor `sql`"));
+            }
+            return Ok(vec![TableSpec {
+                name: self.table.clone().unwrap_or_else(|| "Extract".into()),
+                from: self.from.clone(),
+                sql: self.sql.clone(),
+                filter: self.filter.clone(),
+                limit: self.limit,
+                wishes: wishes(&self.types),
+            }]);
+        }
+        if self.from.is_some() || self.sql.is_some() || !self.types.is_empty() || self.filter.is_some() || self.limit.is_some() {
+            return Err(Error::new(Kind::ConfigInvalid, "`tables` takes the place of `from`, `sql`, `where`, `limit` and `types`")
+                .help("move them into the tables"));
+        }
+        self.tables
+            .iter()
+            .map(|(name, table)| {
+                if table.from.is_none() && table.sql.is_none() {
+                    return Err(Error::new(Kind::ConfigInvalid, format!("table `{name}` says neither `from` nor `sql`")).at("table", name));
+                }
+                let foreign = table
+                    .foreign_keys
+                    .iter()
+                    .map(|k| {
+                        if !self.tables.contains_key(&k.references) {
+                            let e = Error::new(Kind::ConfigInvalid, format!("a foreign key refers to table `{}`, which the job does not have", k.references));
+                            return Err(e.at("table", name));
+                        }
+                        let references = if k.to.is_empty() { k.columns.clone() } else { k.to.clone() };
+                        Ok(ForeignKey { columns: k.columns.clone(), table: k.references.clone(), references })
+                    })
+                    .collect::<Result<_>>()?;
+                let keys = Keys { primary: table.primary_key.clone(), foreign };
+                Ok(TableSpec {
+                    name: name.clone(),
+                    from: table.from.clone(),
+                    sql: table.sql.clone(),
+                    filter: table.filter.clone(),
+                    limit: table.limit,
+                    wishes: Wishes { keys, ..wishes(&table.types) },
+                })
+            })
+            .collect()
+    }
+}
+
+impl Config {
+    /// Finds and reads the configuration for a working directory, all layers merged.
+    ///
+    /// `explicit` is a file given with `--config`; then nothing is searched for.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` or `UnknownKey`, with the file in the context.
+    pub fn load(working_directory: &Path, explicit: Option<&Path>) -> Result<Self> {
+        let layers = layers::find(working_directory, explicit)?;
+        let mut merged = toml::Table::new();
+        let mut origins = BTreeMap::new();
+        // Each file is also checked by itself, so that an error names the file it stands in.
+        for layer in &layers {
+            if let Origin::File(path) = &layer.origin {
+                let alone: std::result::Result<Partial, _> = toml::Value::Table(layer.values.clone()).try_into();
+                alone.map_err(|e| explain(&e)).at("file", path.display())?;
+            }
+            layers::merge(&mut merged, &layer.values, &layer.origin, "", &mut origins);
+        }
+        let mut config: Self = toml::Value::Table(merged).try_into().map_err(|e: toml::de::Error| explain(&e))?;
+        config.files = layers.iter().rev().filter_map(|l| if let Origin::File(p) = &l.origin { Some(p.clone()) } else { None }).collect();
+        config.base = layers
+            .iter()
+            .rev()
+            .find_map(|l| match &l.origin {
+                Origin::File(p) if !l.user => p.parent().map(Path::to_owned),
+                _ => None,
+            })
+            .unwrap_or_else(|| working_directory.to_owned());
+        config.origins = origins;
+        for (name, job) in &config.job {
+            if job.to.is_empty() {
+                return Err(Error::new(Kind::ConfigInvalid, format!("job `{name}` does not say `to`")).at("job", name));
+            }
+        }
+        Ok(config)
+    }
+
+    /// The environment of this name.
+    ///
+    /// # Errors
+    /// `UnknownName` that names the nearest.
+    pub fn environment(&self, name: &str) -> Result<&Env> {
+        self.env.get(name).ok_or_else(|| unknown("environment", name, self.env.keys()))
+    }
+
+    /// The job of this name.
+    ///
+    /// # Errors
+    /// `UnknownName` that names the nearest.
+    pub fn job(&self, name: &str) -> Result<&Job> {
+        self.job.get(name).ok_or_else(|| unknown("job", name, self.job.keys()))
+    }
+}
+
+/// A file that may leave out what another layer gives; only its keys and types are checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "deserialised for its errors")]
+struct Partial {
+    #[serde(default)]
+    env: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    job: BTreeMap<String, Job>,
+    #[serde(default)]
+    defaults: Defaults,
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Error {
+    let e = Error::new(Kind::UnknownName, format!("there is no {what} `{name}`"));
+    let nearest = known.clone().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    match nearest {
+        Some(near) if strsim::jaro_winkler(near, name) > 0.7 => e.help(format!("did you mean `{near}`?")),
+        Some(_) => e.help(format!("there are: {}", known.cloned().collect::<Vec<_>>().join(", "))),
+        None => e.help("write one into lakeport.toml; `lakeport init` makes a commented file"),
+    }
+}
+
+/// Turns serde's words into ours: an unknown key names the nearest one, an unknown type lists the types.
+fn explain(e: &toml::de::Error) -> Error {
+    let message = e.message();
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if message.starts_with("unknown field") {
+        let key = quoted.next().unwrap_or_default().to_owned();
+        let known: Vec<_> = quoted.map(str::to_owned).collect();
+        let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, &key).total_cmp(&strsim::jaro_winkler(b, &key)));
+        let e = Error::new(Kind::UnknownKey, format!("unknown key `{key}`")).at("key", &key);
+        return match nearest {
+            Some(near) => e.help(format!("did you mean `{near}`? the keys here are {}", known.join(", "))),
+            None => e,
+        };
+    }
+    if message.contains("SecretRef") || message.contains("wanted string or table") && message.contains("enum") {
+        return Error::new(Kind::ConfigInvalid, "a secret is given as a literal")
+            .help("give it by reference: { env = \"NAME\" }, { file = \"…\" } or { command = [\"…\"] }");
+    }
+    Error::new(Kind::ConfigInvalid, format!("the configuration is not valid: {}", message.lines().next().unwrap_or_default()))
+}
+
+/// Reads one file as a table.
+fn read(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).wrap(Kind::ConfigInvalid, || format!("cannot read {}", path.display()))?;
+    text.parse::<toml::Table>()
+        .map_err(|e| {
+            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+            Error::new(Kind::ConfigInvalid, format!("line {line} is not valid TOML: {}", e.message().lines().next().unwrap_or_default()))
+        })
+        .at("file", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), text).unwrap();
+        Config::load(dir.path(), None)
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let e = load("[job.x]\nto = \"a.hyper\"\nform = \"b\"\n").unwrap_err();
+        assert_eq!(e.kind(), Kind::UnknownKey);
+        assert!(e.help_line().starts_with("did you mean `from`?"), "{}", e.help_line());
+        let e = load("[env.t]\ntype = \"tableau\"\nurl = \"http://x\"\nprojct = \"p\"\n").unwrap_err();
+        assert!(e.help_line().starts_with("did you mean `project`?"), "{e:?} {}", e.help_line());
+    }
+
+    #[test]
+    fn a_literal_secret_is_refused_and_not_shown() {
+        let e = load("[env.t]\ntype = \"tableau\"\nurl = \"http://x\"\ntoken_name = \"a\"\ntoken_secret = \"hunter2\"\n").unwrap_err();
+        assert_eq!(e.kind(), Kind::ConfigInvalid);
+        assert!(!format!("{e:?}{}", e.help_line()).contains("hunter2"), "{e:?}");
+        assert!(e.help_line().contains("by reference"), "{e:?} {}", e.help_line());
+    }
+
+    #[test]
+    fn local_wins_over_project_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), "[env.lake]\ntype = \"lake\"\nroot = \"a\"\n").unwrap();
+        std::fs::write(dir.path().join(LOCAL_FILE), "[env.lake]\nroot = \"b\"\n").unwrap();
+        let below = dir.path().join("x/y");
+        std::fs::create_dir_all(&below).unwrap();
+        let config = Config::load(&below, None).unwrap();
+        let Env::Lake(lake) = config.environment("lake").unwrap() else { panic!("not a lake") };
+        assert_eq!(lake.root, "b");
+        assert_eq!(config.base, dir.path());
+        assert!(config.origins["env.lake.root"].to_string().ends_with(LOCAL_FILE));
+        assert_eq!(config.environment("lkae").unwrap_err().help_line(), "did you mean `lake`?");
+    }
+
+    #[test]
+    fn a_syntax_error_names_file_and_line() {
+        let e = load("[job.x]\nto = \n").unwrap_err();
+        assert!(e.message().contains("line 2"), "{e:?}");
+        assert!(e.context_value("file").is_some());
+    }
+}

@@ -1,0 +1,356 @@
+//! The command line. Names and meanings are fixed; scripts depend on them.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use lakeport::config::{Job, LossyConfig, RouteWish};
+use lakeport::error::{Error, Kind, Result};
+use lakeport::export::Mode;
+use lakeport::verify::Verify;
+
+/// Publishes tables of a data lake to the tools people look at.
+#[derive(Debug, Parser)]
+#[command(name = "lakeport", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Read this configuration instead of searching for lakeport.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print exactly one JSON document on stdout.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log more; twice logs everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented lakeport.toml and the .gitignore lines.
+    Init,
+    /// Look whether environments can be reached, signed in to and published to.
+    Check {
+        /// Environments; all of them when none is named.
+        environments: Vec<String>,
+        /// Fetch the pinned hyperd into the user's cache first.
+        #[arg(long)]
+        install_hyperd: bool,
+    },
+    /// List tables, or data sources, of an environment.
+    Ls {
+        /// ENV or ENV:PATH, or a path or URL.
+        reference: String,
+    },
+    /// Show columns, rows, snapshot and size of a table, or of a .hyper file.
+    Describe {
+        /// A reference or a file.
+        reference: String,
+    },
+    /// Show everything a run would do, column by column; write nothing.
+    Plan {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Convert, export and verify.
+    Run {
+        #[command(flatten)]
+        what: What,
+        /// All jobs of the configuration.
+        #[arg(long, conflicts_with_all = ["from", "to"])]
+        all: bool,
+    },
+    /// Convert a table into a file: the first half of a run.
+    Convert {
+        /// What to read: ENV:path, a path or a URL.
+        from: String,
+        /// The file; its extension names the format.
+        file: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Publish a finished file: the second half of a run.
+    Publish {
+        /// The file.
+        file: PathBuf,
+        /// Where to: ENV:Name.
+        to: String,
+        /// What becomes of what is there.
+        #[arg(long, default_value = "full", value_parser = mode)]
+        mode: Mode,
+        /// How thoroughly to verify.
+        #[arg(long, value_enum, default_value = "fingerprint")]
+        verify: VerifyArg,
+    },
+    /// Print a past run.
+    Report {
+        /// Its id, or the beginning of it; the last run when left out.
+        run: Option<String>,
+        /// Write it as a page.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Show or forget what a job remembers.
+    State {
+        #[command(subcommand)]
+        what: StateCommand,
+    },
+    /// Show the configuration.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// What each format and target can do.
+    Formats,
+    /// An error at length.
+    Explain {
+        /// A code such as E206; all of them when left out.
+        code: Option<String>,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Run the local stand-in for Tableau Server.
+    Sandbox {
+        /// The port; any free one when 0.
+        #[arg(long, default_value_t = 8850)]
+        port: u16,
+        /// Where it keeps what is published.
+        #[arg(long, value_name = "DIR", default_value = ".lakeport/sandbox")]
+        data: PathBuf,
+    },
+}
+
+/// `lakeport state …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Show what a job remembers.
+    Show {
+        /// The job.
+        job: String,
+    },
+    /// Forget it.
+    Reset {
+        /// The job.
+        job: String,
+    },
+}
+
+/// `lakeport config …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show the merged configuration.
+    Show {
+        /// Say which file or variable each value comes from.
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print the files that are read, the winning one first.
+    Path,
+    /// Print the JSON schema of lakeport.toml.
+    Schema,
+}
+
+/// Which jobs: named ones, or one made of flags.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct What {
+    /// Jobs of the configuration.
+    #[arg(conflicts_with_all = ["from", "to"])]
+    pub(crate) jobs: Vec<String>,
+    /// What to read: ENV:path, a path or a URL.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Where to put it: ENV:Name, a file path or URL.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// What a flag may say over a job.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Options {
+    /// SQL over the source; the table of --from is called src.
+    #[arg(long)]
+    pub(crate) sql: Option<String>,
+    /// A condition on the result.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Option<String>,
+    /// At most so many rows.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// What becomes of what is there: full, append, upsert, delete-insert (also create, replace).
+    #[arg(long, value_parser = mode)]
+    pub(crate) mode: Option<Mode>,
+    /// Columns that identify a row.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    pub(crate) key: Vec<String>,
+    /// The column that grows with every change.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) cursor: Option<String>,
+    /// The type of a column in the target; nested ones take json, flatten, drop or refuse.
+    #[arg(long, value_name = "COLUMN=TYPE", value_parser = pair)]
+    pub(crate) types: Vec<(String, String)>,
+    /// Accept changed values in all columns, or in these.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "COLUMNS")]
+    pub(crate) lossy: Option<String>,
+    /// How thoroughly to verify.
+    #[arg(long, value_enum)]
+    pub(crate) verify: Option<VerifyArg>,
+    /// Memory of the engine, such as 1GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Jobs side by side.
+    #[arg(long = "jobs", value_name = "N")]
+    pub(crate) parallel: Option<usize>,
+    /// The format, where the name does not say it.
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// The table's name in the file.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// How a .hyper is loaded, instead of choosing.
+    #[arg(long, value_enum)]
+    pub(crate) route: Option<RouteArg>,
+}
+
+/// `--verify`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// Not at all.
+    None,
+    /// Rows.
+    Counts,
+    /// Rows, and NULLs, least, greatest and sum of each column.
+    Fingerprint,
+    /// Every value.
+    Full,
+}
+
+impl From<VerifyArg> for Verify {
+    fn from(arg: VerifyArg) -> Self {
+        match arg {
+            VerifyArg::None => Self::None,
+            VerifyArg::Counts => Self::Counts,
+            VerifyArg::Fingerprint => Self::Fingerprint,
+            VerifyArg::Full => Self::Full,
+        }
+    }
+}
+
+/// `--route`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RouteArg {
+    /// hyperd loads the Parquet files itself.
+    Direct,
+    /// Record batches pass through Lakeport.
+    Streamed,
+}
+
+fn mode(text: &str) -> std::result::Result<Mode, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_| "the modes are full, append, upsert, delete-insert, create and replace".to_owned())
+}
+
+fn pair(text: &str) -> std::result::Result<(String, String), String> {
+    let (column, wish) = text.split_once('=').ok_or("write COLUMN=TYPE, such as amount=numeric(38,10)")?;
+    Ok((column.to_owned(), wish.to_owned()))
+}
+
+impl Options {
+    /// Lays the flags over a job; what is not given stays.
+    pub(crate) fn over(&self, job: &mut Job) {
+        let set = |slot: &mut Option<String>, flag: &Option<String>| {
+            if flag.is_some() {
+                slot.clone_from(flag);
+            }
+        };
+        set(&mut job.sql, &self.sql);
+        set(&mut job.filter, &self.filter);
+        set(&mut job.cursor, &self.cursor);
+        set(&mut job.memory, &self.memory);
+        set(&mut job.format, &self.format);
+        set(&mut job.table, &self.table);
+        job.limit = self.limit.or(job.limit);
+        job.mode = self.mode.unwrap_or(job.mode);
+        job.verify = self.verify.map(Verify::from).or(job.verify);
+        if !self.key.is_empty() {
+            job.key.clone_from(&self.key);
+        }
+        for (column, wish) in &self.types {
+            job.types.insert(column.clone(), wish.clone());
+        }
+        match self.lossy.as_deref() {
+            Some("") => job.lossy = LossyConfig::All(true),
+            Some(columns) => job.lossy = LossyConfig::Columns(columns.split(',').map(|c| c.trim().to_owned()).collect()),
+            None => {}
+        }
+        job.route = match self.route {
+            Some(RouteArg::Direct) => Some(RouteWish::Direct),
+            Some(RouteArg::Streamed) => Some(RouteWish::Streamed),
+            None => job.route,
+        };
+    }
+}
+
+impl What {
+    /// The jobs meant, each with its name, flags laid over them.
+    pub(crate) fn jobs(&self, config: &lakeport::config::Config, all: bool) -> Result<Vec<(String, Job)>> {
+        let named: Vec<String> = if all { config.job.keys().cloned().collect() } else { self.jobs.clone() };
+        let mut jobs = Vec::new();
+        for name in named {
+            let mut job = config.job(&name)?.clone();
+            self.options.over(&mut job);
+            jobs.push((name, job));
+        }
+        if let Some(to) = &self.to {
+            if self.from.is_none() && self.options.sql.is_none() {
+                return Err(Error::new(Kind::Usage, "--to needs --from or --sql"));
+            }
+            let mut job = Job { from: self.from.clone(), to: to.clone(), ..Job::default() };
+            self.options.over(&mut job);
+            let from = self.from.as_deref().unwrap_or("sql");
+            jobs.push((format!("{from} → {to}"), job));
+        } else if self.from.is_some() {
+            return Err(Error::new(Kind::Usage, "--from needs --to"));
+        }
+        if jobs.is_empty() {
+            let e = Error::new(Kind::Usage, "no job is named");
+            return Err(if config.job.is_empty() {
+                e.help("name one of lakeport.toml, or give --from and --to")
+            } else {
+                e.help(format!("the jobs are {}; --all runs them all", config.job.keys().cloned().collect::<Vec<_>>().join(", ")))
+            });
+        }
+        Ok(jobs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn lossy_takes_nothing_or_columns() {
+        let lossy = |args: &[&str]| match Args::try_parse_from([&["lakeport", "plan", "x"], args].concat()).unwrap().command {
+            Command::Plan { what } => what.options.lossy,
+            _ => None,
+        };
+        assert_eq!(lossy(&[]), None);
+        assert_eq!(lossy(&["--lossy"]), Some(String::new()));
+        assert_eq!(lossy(&["--lossy=a,b"]), Some("a,b".into()));
+    }
+}

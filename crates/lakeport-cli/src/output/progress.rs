@@ -1,0 +1,95 @@
+//! Progress on stderr: one living line on a terminal, a plain line every ten seconds elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use lakeport::limits::show_size;
+use lakeport::run::Event;
+
+use super::Output;
+use super::human::grouped;
+
+/// How often a plain line is printed.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// How often the living line is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// Shows how far the jobs of a run are.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    terminal: bool,
+    silent: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    jobs: BTreeMap<String, Line>,
+    printed: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Line {
+    phase: &'static str,
+    detail: String,
+    since: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(output: &Output) -> Self {
+        let silent = output.quiet || output.json && !std::io::stderr().is_terminal();
+        Self { terminal: std::io::stderr().is_terminal(), silent, state: Mutex::new(State { jobs: BTreeMap::new(), printed: None }) }
+    }
+
+    /// Takes an event in and draws when it is time.
+    pub(crate) fn on(&self, job: &str, event: Event) {
+        let Ok(mut state) = self.state.lock() else { return };
+        if self.silent {
+            return;
+        }
+        let line = state.jobs.entry(job.to_owned()).or_insert(Line { phase: "open", detail: String::new(), since: Instant::now() });
+        match event {
+            Event::Phase(phase) => *line = Line { phase, detail: String::new(), since: Instant::now() },
+            Event::Rows(rows, total) => {
+                let seconds = line.since.elapsed().as_secs_f64().max(0.001);
+                let of = total.filter(|t| *t >= rows).map_or_else(String::new, |t| format!(" of {}", grouped(t)));
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people")]
+                let rate = (rows as f64 / seconds) as u64;
+                line.detail = format!("{}{of} rows, {} rows/s", grouped(rows), grouped(rate));
+            }
+            Event::Uploaded(done, total) => line.detail = format!("{} of {}", show_size(done), show_size(total)),
+        }
+        let every = if self.terminal { DRAW_EVERY } else { PLAIN_EVERY };
+        let first = *state.printed.get_or_insert_with(Instant::now);
+        if first.elapsed() < every {
+            return;
+        }
+        state.printed = Some(Instant::now());
+        let all: Vec<_> = state.jobs.iter().map(|(job, l)| format!("{job}: {} {}", l.phase, l.detail)).collect();
+        let mut stderr = std::io::stderr();
+        let _ = if self.terminal {
+            let text: String = all.join(" · ").chars().take(110).collect();
+            write!(stderr, "\r\x1b[2K{text}")
+        } else {
+            writeln!(stderr, "{}", all.join(" · "))
+        };
+        let _ = stderr.flush();
+    }
+
+    /// Takes a finished job off the line.
+    pub(crate) fn done(&self, job: &str) {
+        if let Ok(mut state) = self.state.lock() {
+            state.jobs.remove(job);
+        }
+        self.clear();
+    }
+
+    /// Wipes the living line, so that a result does not stand behind it.
+    pub(crate) fn clear(&self) {
+        if self.terminal && !self.silent {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The one value that holds what every command needs: configuration, engine, formats, targets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::config::{Config, Env, LakeEnv, Reference, TableauConfig};
+use crate::convert::Formats;
+use crate::error::{Context, Error, Kind, Result};
+use crate::export::Target;
+use crate::export::store::Store;
+use crate::export::tableau::{Auth, Tableau, TableauEnv};
+use crate::limits::{Limits, parse_size};
+use crate::plan::Destination;
+use crate::source::{Engine, Location};
+
+/// Lakeport, ready to plan and run jobs.
+#[derive(Debug)]
+pub struct Lakeport {
+    /// What to do.
+    pub config: Config,
+    /// What runs queries.
+    pub engine: Arc<dyn Engine>,
+    /// The formats, and the helper processes they share.
+    pub formats: Formats,
+    /// The bounds.
+    pub limits: Limits,
+    /// The working directory, absolute.
+    pub directory: PathBuf,
+    /// Opened targets, one per environment, so that all jobs of a run share one session per server.
+    targets: Mutex<BTreeMap<String, Arc<dyn Target>>>,
+}
+
+impl Lakeport {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(config: Config, engine: Arc<dyn Engine>, limits: Limits, directory: PathBuf) -> Self {
+        Self { config, engine, formats: Formats::new(), limits, directory, targets: Mutex::default() }
+    }
+
+    /// Where Lakeport keeps runs and work files: `.lakeport` beside the project's file, else in the working directory.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        let base = if self.config.files.is_empty() { &self.directory } else { &self.config.base };
+        base.join(".lakeport")
+    }
+
+    /// Opens the target of an environment; secrets are resolved here, before any work.
+    ///
+    /// # Errors
+    /// `UnknownName`, `SecretMissing`, `ConfigInvalid`.
+    pub fn target(&self, environment: &str) -> Result<Arc<dyn Target>> {
+        let mut targets = self.targets.lock().map_err(|_| Error::new(Kind::Unexpected, "a thread opening a target panicked"))?;
+        if let Some(target) = targets.get(environment) {
+            return Ok(Arc::clone(target));
+        }
+        let target: Arc<dyn Target> = match self.config.environment(environment)? {
+            Env::Tableau(config) => {
+                let env = tableau_env(environment, config, &self.config.base).at("environment", environment)?;
+                Arc::new(Tableau::new(env, &self.limits).at("environment", environment)?)
+            }
+            Env::Lake(env) | Env::Store(env) => Arc::new(Store::new(self.root(env))),
+        };
+        targets.insert(environment.to_owned(), Arc::clone(&target));
+        Ok(target)
+    }
+
+    fn root(&self, env: &LakeEnv) -> Location {
+        let root = Location { url: env.root.clone(), options: env.options.clone() };
+        if root.is_local() && !root.url.starts_with("file://") {
+            return Location { url: self.config.base.join(&root.url).to_string_lossy().into_owned(), options: root.options };
+        }
+        root
+    }
+
+    /// Where a `to` reference leads, with what its environment says about formats.
+    pub(crate) fn destination(&self, to: &Reference) -> Result<(Destination, Option<u8>, Option<&'static str>)> {
+        match to {
+            Reference::Named { environment, path } => {
+                let (version, preferred) = match self.config.environment(environment)? {
+                    Env::Tableau(config) => (config.hyper_version, Some("hyper")),
+                    Env::Lake(env) | Env::Store(env) => (env.hyper_version, None),
+                };
+                if let Some(version) = version
+                    && !(2..=4).contains(&version)
+                {
+                    return Err(Error::new(Kind::ConfigInvalid, format!("hyper_version {version} does not exist"))
+                        .at("environment", environment)
+                        .help("the versions are 2, 3 and 4"));
+                }
+                let target = self.target(environment)?;
+                let destination = Destination::Target { environment: environment.clone(), target, name: path.clone() };
+                Ok((destination, version, preferred))
+            }
+            Reference::Place(place) => {
+                let location = Reference::Place(place.clone()).locate(&self.config, &self.directory)?;
+                if let Some(path) = crate::source::local_path(&location.url) {
+                    return Ok((Destination::File(path), None, None));
+                }
+                let (root, name) = location.url.rsplit_once('/').unwrap_or((&location.url, ""));
+                let target: Arc<dyn Target> = Arc::new(Store::new(Location::new(root)));
+                Ok((Destination::Target { environment: root.to_owned(), target, name: name.to_owned() }, None, None))
+            }
+        }
+    }
+
+    /// Ends all sessions; never fails.
+    pub async fn close(&self) {
+        let targets: Vec<_> = self.targets.lock().map(|t| t.values().cloned().collect()).unwrap_or_default();
+        for target in targets {
+            target.close().await;
+        }
+    }
+}
+
+fn tableau_env(name: &str, config: &TableauConfig, base: &Path) -> Result<TableauEnv> {
+    let missing = |key: &str| {
+        Error::new(Kind::ConfigInvalid, format!("environment `{name}` does not say `{key}`"))
+            .help("give token_name = \"…\" and token_secret = { env = \"…\" }")
+    };
+    let secret = config.token_secret.as_ref().ok_or_else(|| missing("token_secret"))?;
+    Ok(TableauEnv {
+        name: name.to_owned(),
+        url: config.url.clone(),
+        site: config.site.clone(),
+        project: config.project.clone(),
+        create_project: config.create_project,
+        auth: Auth::Token { name: config.token_name.clone().ok_or_else(|| missing("token_name"))?, secret: secret.resolve(base)? },
+        api_version: config.api_version.clone(),
+        chunk_size: config.chunk_size.as_deref().map(parse_size).transpose()?,
+        single_request_limit: config.single_request_limit.as_deref().map_or(Ok(64_000_000), parse_size)?,
+        ca_bundle: config.ca_bundle.as_ref().map(|p| base.join(p)),
+        timeout: config.timeout.map(Duration::from_secs),
+        job_deadline: config.job_timeout.map(Duration::from_secs),
+    })
+}

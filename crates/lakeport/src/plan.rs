@@ -1,0 +1,312 @@
+//! What a run would do, column by column; writes nothing.
+//!
+//! A [`Plan`] is made by opening the sources (listings and footers, no rows) and mapping their schemas. A run takes the plan
+//! by value, so that what was shown is what is done.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::Lakeport;
+use crate::config::{Env, Job, Reference, RouteWish, TableSpec};
+use crate::error::{Context, Error, Kind, Result};
+use crate::export::{Mode, Target};
+use crate::limits::parse_size;
+use crate::source::{Query, Snapshot, Table};
+use crate::types::{Mapping, Verdict};
+use crate::verify::Verify;
+
+/// Everything a run would do.
+#[derive(Debug)]
+pub struct Plan {
+    /// The job's name, or `from → to` of an ad-hoc run.
+    pub job: String,
+    /// What is read, in the user's words.
+    pub from: String,
+    /// Where it goes, in the user's words.
+    pub to: String,
+    /// Where it goes.
+    pub destination: Destination,
+    /// What becomes of what is there.
+    pub mode: Mode,
+    /// The format's name.
+    pub format: &'static str,
+    /// How thoroughly the result is verified.
+    pub verify: Verify,
+    /// The tables, opened.
+    pub tables: Vec<PlannedTable>,
+}
+
+/// Where a file goes.
+#[derive(Debug)]
+pub enum Destination {
+    /// A local file, written beside its place and renamed.
+    File(PathBuf),
+    /// A target, under a name.
+    Target {
+        /// The environment's name.
+        environment: String,
+        /// The target.
+        target: Arc<dyn Target>,
+        /// The name there.
+        name: String,
+    },
+}
+
+/// One table, opened and mapped.
+#[derive(Debug)]
+pub struct PlannedTable {
+    /// What is read, in the user's words.
+    pub from: String,
+    /// The open source.
+    pub table: Table,
+    /// What becomes of its columns.
+    pub mapping: Mapping,
+    /// How rows get into the file.
+    pub route: Route,
+}
+
+/// How rows get into the file, and why that way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "route", content = "why", rename_all = "lowercase")]
+pub enum Route {
+    /// The format's own engine loads the source files.
+    Direct(String),
+    /// Record batches pass through Lakeport.
+    Streamed(String),
+}
+
+impl Lakeport {
+    /// Plans a job: opens its sources, maps their columns, chooses the route and resolves the target's secrets.
+    ///
+    /// # Errors
+    /// What the source, the SQL, the wishes or the configuration make impossible. Columns that would lose information are no
+    /// error here; [`Plan::ensure_accepted`] is what stops a run.
+    pub async fn plan(&self, name: &str, job: &Job) -> Result<Plan> {
+        self.plan_inner(name, job).await.at("job", name)
+    }
+
+    async fn plan_inner(&self, name: &str, job: &Job) -> Result<Plan> {
+        let to = Reference::parse(&job.to);
+        let (destination, hyper_version, preferred) = self.destination(&to)?;
+        let file_name = match &destination {
+            Destination::File(path) => path.to_string_lossy().into_owned(),
+            Destination::Target { name, .. } => name.clone(),
+        };
+        let format = match (&job.format, preferred) {
+            (Some(format), _) => self.formats.by_name(format)?,
+            (None, Some(format)) => self.formats.by_name(format)?,
+            (None, None) => self.formats.by_extension(&file_name)?,
+        };
+        let capability = format.capability();
+        if let Destination::Target { target, environment, .. } = &destination {
+            let can = target.capability();
+            if !can.formats.is_empty() && !can.formats.contains(&capability.name) {
+                return Err(Error::new(Kind::Unsupported, format!("`{environment}` does not take .{} files", capability.name))
+                    .help(format!("it takes {}", can.formats.join(", "))));
+            }
+            if !can.modes.contains(&job.mode) {
+                let modes: Vec<_> = can.modes.iter().map(|m| m.name()).collect();
+                return Err(Error::new(Kind::Unsupported, format!("`{environment}` does not know mode {}", job.mode.name()))
+                    .help(format!("it knows {}", modes.join(", "))));
+            }
+        } else if !matches!(job.mode, Mode::Full | Mode::Create) {
+            return Err(Error::new(Kind::Unsupported, format!("a file cannot be written in mode {}", job.mode.name()))
+                .help("a file is always written whole: leave --mode out"));
+        }
+        let specs = job.tables()?;
+        if specs.len() > 1 && !capability.many_tables {
+            return Err(Error::new(Kind::Unsupported, format!("a .{} file holds one table", capability.name)));
+        }
+        let limits = self.job_limits(job)?;
+        let mut tables = Vec::new();
+        for mut spec in specs {
+            spec.wishes.hyper_version = hyper_version;
+            let planned = self.plan_table(&spec, format, job.route, &limits).await;
+            tables.push(if job.tables.is_empty() { planned } else { planned.at("table", &spec.name) }?);
+        }
+        let from = tables.iter().map(|t| t.from.as_str()).collect::<Vec<_>>().join(" + ");
+        let verify = job.verify.or(self.config.defaults.verify).unwrap_or_default();
+        Ok(Plan { job: name.to_owned(), from, to: job.to.clone(), destination, mode: job.mode, format: capability.name, verify, tables })
+    }
+
+    async fn plan_table(
+        &self,
+        spec: &TableSpec,
+        format: &dyn crate::convert::Format,
+        wish: Option<RouteWish>,
+        limits: &crate::Limits,
+    ) -> Result<PlannedTable> {
+        let from = match (&spec.from, &spec.sql) {
+            (Some(from), _) => from.clone(),
+            (None, Some(sql)) => sql.split_whitespace().collect::<Vec<_>>().join(" "),
+            (None, None) => String::new(),
+        };
+        let table = self.engine.open(&self.query(spec)?, limits).await.at("source", &from).during("open the source")?;
+        let mapping = format.map(&spec.name, &table.schema, &spec.wishes).at("source", &from)?;
+        let can = match &table.plain {
+            Ok(scan) => format.direct(&mapping, scan),
+            Err(why) => Err(why.clone()),
+        };
+        let route = match (wish, can) {
+            (None | Some(RouteWish::Direct), Ok(())) => Route::Direct("a plain read of local Parquet files, loaded by hyperd itself".into()),
+            (Some(RouteWish::Streamed), _) => Route::Streamed("asked for".into()),
+            (None, Err(why)) => Route::Streamed(why),
+            (Some(RouteWish::Direct), Err(why)) => {
+                return Err(Error::new(Kind::Unsupported, "the direct route was asked for and is not possible").because(why));
+            }
+        };
+        Ok(PlannedTable { from, table, mapping, route })
+    }
+
+    fn query(&self, spec: &TableSpec) -> Result<Query> {
+        let locate = |text: &String| Reference::parse(text).locate(&self.config, &self.directory);
+        let environments = self
+            .config
+            .env
+            .iter()
+            .filter(|(_, env)| matches!(env, Env::Lake(_) | Env::Store(_)))
+            .map(|(name, _)| Ok((name.clone(), locate(&format!("{name}:"))?)))
+            .collect::<Result<_>>()?;
+        Ok(Query {
+            from: spec.from.as_ref().map(locate).transpose()?,
+            sql: spec.sql.clone(),
+            filter: spec.filter.clone(),
+            limit: spec.limit,
+            environments,
+        })
+    }
+
+    pub(crate) fn job_limits(&self, job: &Job) -> Result<crate::Limits> {
+        let mut limits = self.limits.clone();
+        if let Some(memory) = job.memory.as_ref().or(self.config.defaults.memory.as_ref()) {
+            limits.memory = parse_size(memory)?;
+        }
+        Ok(limits)
+    }
+}
+
+impl Plan {
+    /// Stops on columns that would change and were not accepted.
+    ///
+    /// # Errors
+    /// `NotExact`, `TypeRefused`.
+    pub fn ensure_accepted(&self) -> Result<()> {
+        for table in &self.tables {
+            let several = self.tables.len() > 1;
+            let checked = table.mapping.ensure_accepted();
+            let checked = if several { checked.at("table", &table.mapping.table) } else { checked };
+            let id = (!table.table.snapshot.id.is_empty()).then_some(&table.table.snapshot.id);
+            let checked = match id {
+                Some(id) => checked.at("snapshot", id),
+                None => checked,
+            };
+            checked.at("to", &self.to).at("source", &table.from).at("job", &self.job)?;
+        }
+        Ok(())
+    }
+
+    /// The plan as data, for `--json`, `run.json` and the text of `lakeport plan`.
+    #[must_use]
+    pub fn summary(&self) -> PlanSummary {
+        PlanSummary {
+            job: self.job.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            mode: self.mode,
+            format: self.format.to_owned(),
+            verify: self.verify,
+            accepted: self.ensure_accepted().is_ok(),
+            tables: self.tables.iter().map(TableSummary::of).collect(),
+        }
+    }
+}
+
+/// A plan as data.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanSummary {
+    /// The job's name.
+    pub job: String,
+    /// What is read.
+    pub from: String,
+    /// Where it goes.
+    pub to: String,
+    /// What becomes of what is there.
+    pub mode: Mode,
+    /// The format.
+    pub format: String,
+    /// How thoroughly the result is verified.
+    pub verify: Verify,
+    /// Whether a run would start, or stop with exit code 6.
+    pub accepted: bool,
+    /// The tables.
+    pub tables: Vec<TableSummary>,
+}
+
+/// One table of a plan as data.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableSummary {
+    /// Its name in the file.
+    pub table: String,
+    /// What is read.
+    pub from: String,
+    /// What exactly.
+    pub snapshot: Snapshot,
+    /// The route, and why.
+    #[serde(flatten)]
+    pub route: Route,
+    /// Partition streams of the engine.
+    pub partitions: usize,
+    /// The columns.
+    pub columns: Vec<ColumnSummary>,
+    /// Columns left out by wish.
+    pub dropped: Vec<String>,
+    /// Facts of the format, such as its version.
+    pub facts: std::collections::BTreeMap<String, String>,
+}
+
+/// One column of a plan as data.
+#[derive(Debug, Clone, Serialize)]
+pub struct ColumnSummary {
+    /// Its name in the target.
+    pub name: String,
+    /// Its type in the source.
+    pub source_type: String,
+    /// Its type in the target.
+    pub target_type: String,
+    /// Whether it may hold NULL.
+    pub nullable: bool,
+    /// How sure it is.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What else to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Whether the user accepted changed values.
+    pub accepted: bool,
+}
+
+impl TableSummary {
+    fn of(planned: &PlannedTable) -> Self {
+        let columns = planned.mapping.columns.iter().map(|c| ColumnSummary {
+            name: c.name.clone(),
+            source_type: c.source_type.to_string(),
+            target_type: c.target_type.clone(),
+            nullable: c.nullable,
+            verdict: c.verdict.clone(),
+            note: c.note.clone(),
+            accepted: c.accepted,
+        });
+        Self {
+            table: planned.mapping.table.clone(),
+            from: planned.from.clone(),
+            snapshot: planned.table.snapshot.clone(),
+            route: planned.route.clone(),
+            partitions: planned.table.partitions.len(),
+            columns: columns.collect(),
+            dropped: planned.mapping.dropped.clone(),
+            facts: planned.mapping.facts.clone(),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A plan carried out: convert, export, verify, record. The only loop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::Lakeport;
+use crate::config::Job;
+use crate::convert::{Format, Temporary, Writer, Written};
+use crate::error::{Context, Error, Kind, Result, Wrap};
+use crate::export::{Mode, Publish};
+use crate::limits::Limits;
+use crate::plan::{Destination, Plan, PlannedTable, Route};
+use crate::report::{FileReport, PartitionReport, PeakMemory, Phase, Report, SCHEMA, TableReport, error_json, own_peak};
+use crate::source::PlainScan;
+use crate::types::Mapping;
+use crate::verify::{Fingerprint, Verify};
+
+mod flow;
+
+/// What a run tells while it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A phase begins.
+    Phase(&'static str),
+    /// So many rows are converted, of so many where that is known.
+    Rows(u64, Option<u64>),
+    /// So many bytes are uploaded, of so many.
+    Uploaded(u64, u64),
+}
+
+/// Who listens to a run: job and event.
+pub type Listener<'a> = &'a (dyn Fn(&str, Event) + Send + Sync);
+
+/// What a run has to say at its end, whether it succeeded or not.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it did.
+    pub report: Report,
+    /// Where the report was saved.
+    pub saved: Option<PathBuf>,
+    /// What failed, if it did.
+    pub error: Option<Error>,
+}
+
+impl Lakeport {
+    /// Plans and runs one job; the report is saved in either case.
+    pub async fn run(&self, name: &str, job: &Job, listen: Listener<'_>) -> Outcome {
+        let began = Instant::now();
+        let mut report = blank();
+        let result = self.run_inner(name, job, listen, &mut report).await.at("job", name);
+        report.seconds = began.elapsed().as_secs_f64();
+        report.peak_memory = PeakMemory { lakeport: own_peak(), hyperd: self.formats.iter().filter_map(Format::helper_peak).max().unwrap_or(0) };
+        let error = result.err();
+        report.ok = error.is_none();
+        report.exit_code = error.as_ref().map_or(0, Error::exit_code);
+        report.error = error.as_ref().map(error_json);
+        match report.save(&self.home()) {
+            Ok(saved) => Outcome { report, saved: Some(saved), error },
+            // A result that is there counts more than its record.
+            Err(e) if error.is_none() => {
+                tracing::warn!(%e, "the run succeeded and its report could not be saved");
+                Outcome { report, saved: None, error: None }
+            }
+            Err(_) => Outcome { report, saved: None, error },
+        }
+    }
+
+    async fn run_inner(&self, name: &str, job: &Job, listen: Listener<'_>, report: &mut Report) -> Result<()> {
+        let mut clock = Clock::new(name, listen);
+        clock.begin("open", report);
+        let plan = self.plan(name, job).await?;
+        report.plan = Some(plan.summary());
+        plan.ensure_accepted()?;
+        let limits = self.job_limits(job)?;
+        let Plan { destination, tables, verify, format, mode, .. } = plan;
+        let format = self.formats.by_name(format)?;
+
+        clock.begin("convert", report);
+        if let (Destination::File(path), Mode::Create) = (&destination, mode)
+            && path.exists()
+        {
+            return Err(Error::new(Kind::TargetExists, format!("{} exists", path.display())));
+        }
+        let temporary = Temporary::beside(&self.work_path(name, &destination, format.capability().extensions[0]))?;
+        let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
+        let mappings: Vec<&Mapping> = mappings.iter().collect();
+        let written = self.convert(format, &temporary, &mappings, tables, verify, &limits, listen, name, report).await?;
+
+        clock.begin("read back", report);
+        self.verify_file(format, &written, &mappings, verify, &limits, report)?;
+        let mut file = FileReport { format: written.format.clone(), bytes: written.bytes, path: None };
+
+        match destination {
+            Destination::File(_) => {
+                let path = temporary.keep()?;
+                report.receipt = None;
+                file.path = Some(path);
+                report.file = Some(file);
+            }
+            Destination::Target { environment, target, name: target_name } => {
+                report.file = Some(file);
+                clock.begin("export", report);
+                let progress = |done: u64, total: u64| listen(name, Event::Uploaded(done, total));
+                let publish = Publish { name: target_name, mode, receipt_path: None };
+                let receipt = target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
+                report.receipt = Some(receipt.clone());
+                if verify > Verify::None {
+                    clock.begin("observe", report);
+                    let observed = target.observe(&receipt).await.at("environment", &environment).during("look at the target")?;
+                    ensure_observed(&written, &observed, mode, report).at("environment", &environment)?;
+                    report.observed = Some(observed);
+                }
+            }
+        }
+        clock.end(report);
+        Ok(())
+    }
+
+    /// Where the file is written: beside a local target, else among Lakeport's work files.
+    fn work_path(&self, job: &str, destination: &Destination, extension: &str) -> PathBuf {
+        match destination {
+            Destination::File(path) => path.clone(),
+            Destination::Target { .. } => {
+                let safe: String = job.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).take(80).collect();
+                self.home().join("work").join(format!("{safe}.{extension}"))
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the one step of a run, cut out to be read by itself")]
+    async fn convert(
+        &self,
+        format: &dyn Format,
+        temporary: &Temporary,
+        mappings: &[&Mapping],
+        tables: Vec<PlannedTable>,
+        verify: Verify,
+        limits: &Limits,
+        listen: Listener<'_>,
+        name: &str,
+        report: &mut Report,
+    ) -> Result<Written> {
+        let mut writer = format.create(temporary.path(), mappings, limits)?;
+        let total = tables.iter().map(|t| t.table.snapshot.rows).sum::<Option<u64>>();
+        let done = Arc::new(AtomicU64::new(0));
+        for (index, planned) in tables.into_iter().enumerate() {
+            let PlannedTable { table, mapping, route, from } = planned;
+            let converted = match (route, table.plain) {
+                (Route::Direct(_), Ok(scan)) => direct(writer, index, mapping, scan, verify).await,
+                _ => {
+                    let flow = flow::stream(writer, index, mapping, table.partitions, verify, limits, Arc::clone(&done));
+                    tokio::pin!(flow);
+                    let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
+                    loop {
+                        tokio::select! {
+                            result = &mut flow => break result,
+                            _ = tick.tick() => listen(name, Event::Rows(done.load(Ordering::Relaxed), total)),
+                        }
+                    }
+                }
+            };
+            let (back, table_report) = converted.at("source", &from).during("convert")?;
+            writer = back;
+            report.tables.push(table_report);
+        }
+        listen(name, Event::Rows(report.rows(), total));
+        blocking(move || writer.finish()).await
+    }
+
+    fn verify_file(
+        &self,
+        format: &dyn Format,
+        written: &Written,
+        mappings: &[&Mapping],
+        verify: Verify,
+        limits: &Limits,
+        report: &mut Report,
+    ) -> Result<()> {
+        if verify == Verify::None {
+            report.verified.push("nothing was verified, as asked".into());
+            return Ok(());
+        }
+        // Blocking, and nothing else of this job can go on meanwhile.
+        let arrived = tokio::task::block_in_place(|| format.read_back(&written.path, mappings, verify, limits))?;
+        for (table, arrived) in report.tables.iter_mut().zip(arrived) {
+            let same = table.left.as_ref().map(|left| left.ensure_same(&arrived, &table.table));
+            table.arrived = Some(arrived);
+            same.transpose()?;
+        }
+        let (tables, columns) = (mappings.len(), mappings.iter().map(|m| m.columns.len()).sum::<usize>());
+        report.verified.push(match verify {
+            Verify::None | Verify::Counts => format!("rows of {tables} table(s) read back from the finished file"),
+            Verify::Fingerprint => format!("rows, and NULLs, least, greatest and sum of {columns} columns read back from the finished file"),
+            Verify::Full => format!("every value of {columns} columns read back from the finished file and hashed"),
+        });
+        Ok(())
+    }
+}
+
+/// The direct route: the format's own engine loads group after group.
+async fn direct(
+    mut writer: Box<dyn Writer>,
+    index: usize,
+    mapping: Mapping,
+    scan: PlainScan,
+    verify: Verify,
+) -> Result<(Box<dyn Writer>, TableReport)> {
+    blocking(move || {
+        let mut partitions = Vec::new();
+        for (number, group) in scan.groups.iter().enumerate() {
+            let began = Instant::now();
+            let rows = writer.load(index, &scan, number)?;
+            let bytes = group.files.iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
+            partitions.push(PartitionReport { name: group.name.clone(), rows, bytes, seconds: began.elapsed().as_secs_f64() });
+        }
+        let left = match verify {
+            Verify::None => None,
+            // The files' own footers tell how many rows there are, unless a condition leaves some out.
+            Verify::Counts if scan.filter.is_none() => Some(Fingerprint { rows: scan.rows, columns: Vec::new() }),
+            _ => Some(writer.fingerprint_source(index, &scan, verify)?),
+        };
+        let rows = partitions.iter().map(|p| p.rows).sum();
+        let table = TableReport { table: mapping.table, rows, changed_values: serde_json::Map::new(), partitions, left, arrived: None };
+        Ok((writer, table))
+    })
+    .await
+}
+
+/// Compares what the target tells with what was sent.
+fn ensure_observed(written: &Written, observed: &crate::export::Observed, mode: Mode, report: &mut Report) -> Result<()> {
+    let differs = |what: &str, left: String, there: String| {
+        Err(Error::new(Kind::VerifyFailed, format!("the target tells another {what}")).because(format!("sent: {left}; there: {there}")))
+    };
+    // What was appended to is larger by what was there.
+    let whole = mode != Mode::Append;
+    if let Some(bytes) = observed.bytes.filter(|_| whole) {
+        if bytes != written.bytes {
+            return differs("size", written.bytes.to_string(), bytes.to_string());
+        }
+        report.verified.push(format!("the target holds {bytes} bytes"));
+    }
+    if let Some(rows) = observed.rows.as_ref().filter(|_| whole) {
+        if *rows != written.rows {
+            return differs("number of rows", format!("{:?}", written.rows), format!("{rows:?}"));
+        }
+        report.verified.push("the target holds as many rows".into());
+    }
+    report.verified.extend(observed.unknown.iter().map(|u| format!("not verified: {u}")));
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.wrap(Kind::Unexpected, || "a worker thread panicked".into())?
+}
+
+/// Measures phases and announces them.
+struct Clock<'a> {
+    name: &'a str,
+    listen: Listener<'a>,
+    open: Option<(&'static str, Instant)>,
+}
+
+impl<'a> Clock<'a> {
+    fn new(name: &'a str, listen: Listener<'a>) -> Self {
+        Self { name, listen, open: None }
+    }
+    fn begin(&mut self, phase: &'static str, report: &mut Report) {
+        self.end(report);
+        (self.listen)(self.name, Event::Phase(phase));
+        self.open = Some((phase, Instant::now()));
+    }
+    fn end(&mut self, report: &mut Report) {
+        if let Some((name, began)) = self.open.take() {
+            report.phases.push(Phase { name, seconds: began.elapsed().as_secs_f64() });
+        }
+    }
+}
+
+fn blank() -> Report {
+    let started = chrono::Utc::now();
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    Report {
+        schema: SCHEMA,
+        ok: false,
+        id: format!("{}-{}", started.format("%Y%m%dT%H%M%S%3fZ"), &unique[..6]),
+        lakeport: env!("CARGO_PKG_VERSION"),
+        started,
+        seconds: 0.0,
+        exit_code: 1,
+        error: None,
+        plan: None,
+        tables: Vec::new(),
+        file: None,
+        receipt: None,
+        observed: None,
+        verified: Vec::new(),
+        phases: Vec::new(),
+        peak_memory: PeakMemory::default(),
+    }
+}
+
+/// Values changed with consent, as `run.json` carries them.
+pub(crate) fn changed_map(changed: Vec<(String, u64)>) -> serde_json::Map<String, Value> {
+    changed.into_iter().map(|(name, n)| (name, Value::from(n))).collect()
+}
