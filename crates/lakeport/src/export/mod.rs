@@ -75,6 +75,19 @@ pub struct Publish {
     pub receipt_path: Option<std::path::PathBuf>,
 }
 
+/// How far a publish has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// The file is on the server and not yet under its name.
+    Uploaded,
+    /// The server was told to publish it and works on it.
+    Committed,
+    /// It is there, whole.
+    #[default]
+    Published,
+}
+
 /// What a publish left behind, enough to look at it again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -92,6 +105,15 @@ pub struct Receipt {
     pub job: Option<String>,
     /// Requests that were repeated, each with its reason.
     pub retries: Vec<String>,
+    /// How far it came; anything but `Published` is found on disk only, after a run that was cut off.
+    #[serde(default)]
+    pub stage: Stage,
+    /// The target's id of what it lies in: a project's LUID.
+    #[serde(default)]
+    pub place: Option<String>,
+    /// When what was there before had last changed, as the target writes it.
+    #[serde(default)]
+    pub updated_before: Option<String>,
 }
 
 /// What the target tells about what was published.

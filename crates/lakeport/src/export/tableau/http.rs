@@ -1,0 +1,372 @@
+//! One call over the network: time-outs, redirects, and an answer of bounded size.
+//!
+//! Nothing is repeated here. A redirect keeps method and body, which are made anew; the session's token does not follow to
+//! another host, a secret does not follow at all, and nothing goes from https to http.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
+use url::Url;
+
+use crate::config::Secret;
+use crate::error::{Error, Kind, Result, Wrap};
+use crate::limits::Limits;
+
+use super::TableauEnv;
+use super::fault::{self, Called, Failed, How};
+use super::multipart::{LocalRead, Multipart};
+use super::xml::{self, Element};
+
+/// More redirects than this are a loop.
+const MAX_REDIRECTS: usize = 10;
+/// A page of a thousand data sources is some hundred kilobytes; more than this is not an answer of the API.
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
+/// Of a body that is no answer of the API, this much is shown.
+const SHOWN: usize = 200;
+/// How often progress is told, and whether anything moved is looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// The body of a request; it can be sent any number of times.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    /// None.
+    Empty,
+    /// XML.
+    Xml(String),
+    /// XML that holds a credential.
+    Credentials(Secret),
+    /// A publish or an append.
+    Multipart(Multipart),
+}
+
+/// Is told the bytes of the file that were taken so far.
+pub(super) type Watch<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+/// One request.
+#[derive(Clone)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) token: Option<Secret>,
+    pub(super) body: &'a Body,
+    /// The call in words, as a verb and its object.
+    pub(super) what: &'static str,
+    /// How long the server may be silent, where it is known to work before it answers.
+    pub(super) silence: Option<Duration>,
+    pub(super) watch: Option<Watch<'a>>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(method: Method, url: Url, token: Option<&Secret>, body: &'a Body, what: &'static str) -> Self {
+        Self { method, url, token: token.cloned(), body, what, silence: None, watch: None }
+    }
+}
+
+/// A success of the API.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The XML; an empty element when there was no body.
+    pub(super) root: Element,
+    /// Where it came from after redirects.
+    pub(super) url: Url,
+}
+
+/// The way to one server.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: reqwest::Client,
+    read_timeout: Duration,
+    call_timeout: Duration,
+    /// Values that must not be shown even when a page echoes them.
+    hidden: Vec<Secret>,
+}
+
+impl Http {
+    pub(super) fn new(env: &TableauEnv, limits: &Limits, hidden: Vec<Secret>) -> Result<Self> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("Lakeport/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(limits.connect_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            // One upload block is one request on one connection; HTTP/2 brings windows to tune and nothing else.
+            .http1_only()
+            // Idle connections are closed by proxies without a word; a fresh one costs less than an ambiguous failure.
+            .pool_idle_timeout(Duration::from_secs(20));
+        if let Some(path) = &env.ca_bundle {
+            let failed = || format!("cannot read the certificates in {}", path.display());
+            let pem = std::fs::read(path).wrap(Kind::ConfigInvalid, failed)?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).wrap(Kind::ConfigInvalid, failed)?;
+            if certificates.is_empty() {
+                return Err(Error::new(Kind::ConfigInvalid, format!("{} holds no PEM certificate", path.display())));
+            }
+            builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        }
+        let client = builder.build().wrap(Kind::Unexpected, || "cannot set up the HTTP client".to_owned())?;
+        let call_timeout = env.timeout.unwrap_or(limits.call_timeout);
+        Ok(Self { client, read_timeout: limits.read_timeout.min(call_timeout), call_timeout, hidden })
+    }
+
+    /// How long a whole call may take.
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// Sends one request and reads its answer.
+    pub(super) async fn send(&self, request: Request<'_>) -> Called<Answer> {
+        let what = request.what;
+        let place = place_of(&request.url);
+        match tokio::time::timeout(self.call_timeout, self.follow(request)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(no_answer(what, &place, true, Error::new(Kind::TimedOut, format!(
+                "cannot {what}: no whole answer within {} s", self.call_timeout.as_secs()
+            )))),
+        }
+    }
+
+    async fn follow(&self, mut request: Request<'_>) -> Called<Answer> {
+        let what = request.what;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut response = self.exchange(&request).await?;
+            let status = response.status();
+            if status.is_redirection()
+                && let Some(to) = response.headers().get(LOCATION).and_then(|l| l.to_str().ok())
+            {
+                let to = request.url.join(to).map_err(|_| misdirected(what, &request.url, "to something that is no URL", ""))?;
+                self.redirect(&mut request, to)?;
+                continue;
+            }
+            let retry_after = retry_after(&response);
+            let content_type = header(&response, CONTENT_TYPE);
+            let body = self.read(&mut response, &request).await?;
+            let parsed = if status.is_success() && body.is_empty() { Ok(Element::default()) } else { xml::parse(&body) };
+            return match parsed {
+                Ok(root) if status.is_success() && (body.is_empty() || root.name == "tsResponse") => {
+                    Ok(Answer { root, url: request.url })
+                }
+                _ => {
+                    let looks = self.looks(&content_type, &body, request.token.as_ref());
+                    let body = self.hide_bytes(&body, request.token.as_ref());
+                    let mut failed = fault::of_answer(what, &place_of(&request.url), status.as_u16(), &body, &looks);
+                    failed.retry_after = retry_after;
+                    Err(failed)
+                }
+            };
+        }
+        Err(misdirected(what, &request.url, "in circles", ""))
+    }
+
+    /// Points a request at where it was redirected to, unless that would give something away.
+    fn redirect(&self, request: &mut Request<'_>, to: Url) -> Called<()> {
+        let what = request.what;
+        if !matches!(to.scheme(), "http" | "https") || (request.url.scheme() == "https" && to.scheme() == "http") {
+            return Err(misdirected(what, &request.url, &format!("from https to {}", to.scheme()), ""));
+        }
+        if !same_host(&request.url, &to) {
+            if matches!(request.body, Body::Credentials(_)) {
+                let help = format!("set url = \"{}\" if that is the server", to.origin().ascii_serialization());
+                let to = format!("to another host, {}, and credentials are not sent there", place_of(&to));
+                return Err(misdirected(what, &request.url, &to, &help));
+            }
+            request.token = None;
+        }
+        tracing::debug!("{what}: redirected to {}", place_of(&to));
+        request.url = to;
+        Ok(())
+    }
+
+    /// Sends the head and body of one request and waits for the head of the answer.
+    async fn exchange(&self, request: &Request<'_>) -> Called<Response> {
+        let what = request.what;
+        let taken = Arc::new(AtomicU64::new(0));
+        let mut builder = self.client.request(request.method.clone(), request.url.clone());
+        if let Some(token) = &request.token {
+            builder = builder.header("X-Tableau-Auth", token.reveal());
+        }
+        builder = match request.body {
+            // A POST without a body still says what it would be, and how long: some proxies answer 411 otherwise.
+            Body::Empty if request.method == Method::GET => builder,
+            Body::Empty => builder.header(CONTENT_TYPE, "text/xml").header(CONTENT_LENGTH, 0),
+            Body::Xml(xml) => builder.header(CONTENT_TYPE, "text/xml").body(xml.clone()),
+            Body::Credentials(xml) => builder.header(CONTENT_TYPE, "text/xml").body(xml.reveal().to_owned()),
+            Body::Multipart(parts) => builder
+                .header(CONTENT_TYPE, parts.content_type())
+                .header(CONTENT_LENGTH, parts.length())
+                .body(reqwest::Body::wrap_stream(parts.stream(taken.clone()))),
+        };
+        let silence = request.silence.unwrap_or(self.read_timeout);
+        let sending = builder.send();
+        tokio::pin!(sending);
+        let (mut last, mut since) = (0, tokio::time::Instant::now());
+        loop {
+            let outcome = tokio::time::timeout(TICK, &mut sending).await;
+            let now = taken.load(Ordering::Relaxed);
+            if let Some(watch) = request.watch
+                && now != last
+            {
+                watch(now);
+            }
+            match outcome {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(e)) => return Err(transport(what, &request.url, e)),
+                Err(_) if now != last => (last, since) = (now, tokio::time::Instant::now()),
+                Err(_) if since.elapsed() < silence => {}
+                Err(_) => return Err(silent(what, &request.url, silence)),
+            }
+        }
+    }
+
+    /// Reads a body of bounded size.
+    async fn read(&self, response: &mut Response, request: &Request<'_>) -> Called<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            match tokio::time::timeout(self.read_timeout, response.chunk()).await {
+                Err(_) => return Err(silent(request.what, &request.url, self.read_timeout)),
+                Ok(Err(e)) => return Err(transport(request.what, &request.url, e)),
+                Ok(Ok(None)) => return Ok(body),
+                Ok(Ok(Some(chunk))) => {
+                    body.extend_from_slice(&chunk);
+                    if body.len() > MAX_ANSWER {
+                        let what = request.what;
+                        let error = Error::new(Kind::ServerFailed, format!("cannot {what}: the answer does not end"));
+                        return Err(no_answer(what, &place_of(&request.url), false, error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Describes a body that is not the API's: content type, title, first bytes.
+    fn looks(&self, content_type: &str, body: &[u8], token: Option<&Secret>) -> String {
+        let text = self.hide(&String::from_utf8_lossy(body), token);
+        let kind = if content_type.is_empty() { "no content type" } else { content_type };
+        let title = title(&text).map(|t| format!(" titled `{t}`")).unwrap_or_default();
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let end = words.char_indices().map(|(at, _)| at).find(|at| *at >= SHOWN).unwrap_or(words.len());
+        match words.get(..end).unwrap_or_default() {
+            "" => format!("an empty body ({kind}) instead of Tableau's API"),
+            start => format!("{kind}{title} instead of Tableau's API: {start}"),
+        }
+    }
+
+    fn hide(&self, text: &str, token: Option<&Secret>) -> String {
+        let secrets = self.hidden.iter().chain(token).filter(|s| !s.reveal().is_empty());
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), "[redacted]"))
+    }
+
+    fn hide_bytes(&self, body: &[u8], token: Option<&Secret>) -> Vec<u8> {
+        self.hide(&String::from_utf8_lossy(body), token).into_bytes()
+    }
+}
+
+/// The host, and the port where it is not the usual one.
+pub(super) fn place_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("?");
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Whether a token may follow: the same host and port, or the step from http to https on the usual ports.
+fn same_host(from: &Url, to: &Url) -> bool {
+    let upgraded = from.scheme() == "http" && to.scheme() == "https" && from.port().is_none() && to.port().is_none();
+    from.host_str() == to.host_str() && (from.port_or_known_default() == to.port_or_known_default() || upgraded)
+}
+
+fn header(response: &Response, name: reqwest::header::HeaderName) -> String {
+    response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Reads `Retry-After`: seconds or a date. Some gateways send it with 503 too.
+fn retry_after(response: &Response) -> Option<Duration> {
+    if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let told = header(response, RETRY_AFTER);
+    if let Ok(seconds) = told.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = chrono::DateTime::parse_from_rfc2822(told.trim()).ok()?;
+    Some((at.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default())
+}
+
+/// The title of a page.
+fn title(page: &str) -> Option<String> {
+    let lower = page.to_ascii_lowercase();
+    let start = lower.find("<title")?;
+    let start = start + lower.get(start..)?.find('>')? + 1;
+    let end = start + lower.get(start..)?.find("</title")?;
+    let words = page.get(start..end)?.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!words.is_empty()).then(|| words.chars().take(120).collect())
+}
+
+fn no_answer(what: &'static str, place: &str, timed_out: bool, error: Error) -> Box<Failed> {
+    let error = error.during(what).at("server", place);
+    Box::new(Failed { error, how: How::NoAnswer { timed_out }, retry_after: None })
+}
+
+fn silent(what: &'static str, url: &Url, silence: Duration) -> Box<Failed> {
+    let error = Error::new(Kind::TimedOut, format!("cannot {what}: the server was silent for {} s", silence.as_secs()));
+    no_answer(what, &place_of(url), true, error)
+}
+
+/// Translates a failure below HTTP.
+fn transport(what: &'static str, url: &Url, e: reqwest::Error) -> Box<Failed> {
+    let place = place_of(url);
+    // The URL may hold ids of a session; the host says enough.
+    let e = e.without_url();
+    if let Some(local) = local_read(&e) {
+        let error = Error::new(Kind::SourceUnreadable, format!("cannot {what}: {local}"))
+            .help("the file was changed or removed while it was published; run again");
+        return Failed::local(error.during(what));
+    }
+    let timed_out = e.is_timeout();
+    let not_sent = e.is_connect();
+    let kind = if timed_out { Kind::TimedOut } else { Kind::Unreachable };
+    let message = match (not_sent, timed_out) {
+        (true, _) => format!("cannot {what}: no connection to {place}"),
+        (false, true) => format!("cannot {what}: no answer from {place} in time"),
+        (false, false) => format!("cannot {what}: the connection to {place} was lost"),
+    };
+    let error = Error::new(kind, message).because(e).during(what).at("server", &place);
+    let how = if not_sent { How::NotSent } else { How::NoAnswer { timed_out } };
+    Box::new(Failed { error, how, retry_after: None })
+}
+
+fn local_read(e: &reqwest::Error) -> Option<String> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(cause) = next {
+        if let Some(local) = cause.downcast_ref::<LocalRead>() {
+            return Some(local.to_string());
+        }
+        next = cause.source();
+    }
+    None
+}
+
+fn misdirected(what: &'static str, url: &Url, to: &str, help: &str) -> Box<Failed> {
+    let error = Error::new(Kind::ServerFailed, format!("cannot {what}: the server redirects {to}"))
+        .during(what)
+        .at("server", place_of(url));
+    Failed::local(if help.is_empty() { error.help("set `url` to the address the browser ends up at") } else { error.help(help) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_follows_only_to_the_same_host() {
+        let url = |u: &str| Url::parse(u).unwrap();
+        assert!(same_host(&url("http://t.acme.com/a"), &url("https://t.acme.com/a")));
+        assert!(same_host(&url("https://t.acme.com/a"), &url("https://t.acme.com:443/b")));
+        assert!(!same_host(&url("https://t.acme.com"), &url("https://t.acme.com:8443")));
+        assert!(!same_host(&url("https://t.acme.com"), &url("https://u.acme.com")));
+    }
+
+    #[test]
+    fn titles_are_found_in_any_case() {
+        assert_eq!(title("<HTML><Title lang=x>\n Sign  on </TITLE>"), Some("Sign on".to_owned()));
+        assert_eq!(title("<title></title>"), None);
+        assert_eq!(title("<title"), None);
+    }
+}

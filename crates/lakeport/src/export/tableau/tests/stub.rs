@@ -1,0 +1,309 @@
+//! A server of a hundred lines that speaks enough of the API, remembers every request, and fails when told to.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// `append`, `publish`, … see [`Seen::label`].
+    pub(super) label: &'static str,
+    pub(super) method: String,
+    pub(super) target: String,
+    head: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl Seen {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|l| {
+            let (key, value) = l.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The bytes of the part that is a file.
+    pub(super) fn file(&self) -> Vec<u8> {
+        let find = |needle: &[u8]| self.body.windows(needle.len()).position(|w| w == needle);
+        let Some(start) = find(b"application/octet-stream\r\n\r\n") else { return Vec::new() };
+        let boundary = self.header("content-type").unwrap().rsplit_once('=').unwrap().1;
+        let end = find(format!("\r\n--{boundary}--\r\n").as_bytes()).unwrap();
+        self.body[start + 28..end].to_vec()
+    }
+
+    fn label(method: &str, target: &str) -> &'static str {
+        let path = target.split('?').next().unwrap();
+        match (method, path) {
+            (_, p) if p.ends_with("/serverInfo") => "info",
+            (_, p) if p.ends_with("/auth/signin") => "signin",
+            (_, p) if p.ends_with("/auth/signout") => "signout",
+            ("GET", p) if p.ends_with("/projects") => "projects",
+            ("POST", p) if p.ends_with("/projects") => "create",
+            ("POST", p) if p.ends_with("/fileUploads") => "begin",
+            ("PUT", p) if p.contains("/fileUploads/") => "append",
+            ("POST", p) if p.ends_with("/datasources") => "publish",
+            ("GET", p) if p.ends_with("/datasources") => "find",
+            ("GET", p) if p.contains("/datasources/") => "look",
+            ("GET", p) if p.contains("/jobs/") => "job",
+            ("GET", p) if p.contains("/users/") => "user",
+            _ => "other",
+        }
+    }
+}
+
+/// What a script lets happen to a request.
+#[derive(Debug, Clone)]
+pub(super) enum Reply {
+    /// The request is handled as if nothing were wrong.
+    Normal,
+    /// This answer, and nothing else happens.
+    Say { status: u16, headers: String, body: String },
+    /// The request is handled and its answer is lost.
+    LoseAnswer,
+    /// The connection ends after the head of the request.
+    Reset,
+    /// Nothing ever comes.
+    Hang,
+}
+
+pub(super) fn say(status: u16, body: &str) -> Reply {
+    Reply::Say { status, headers: "Content-Type: text/xml\r\n".into(), body: body.into() }
+}
+
+pub(super) fn error(code: u32) -> Reply {
+    let body = format!("<tsResponse><error code=\"{code}\"><summary>Nope</summary><detail>D{code}</detail></error></tsResponse>");
+    say(u16::try_from(code / 1000).unwrap(), &body)
+}
+
+type Script = dyn Fn(&Seen, usize) -> Reply + Send + Sync;
+
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) project: String,
+    pub(super) version: usize,
+    pub(super) bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+pub(super) struct World {
+    /// Id, name and parent's id.
+    pub(super) projects: Vec<(String, String, Option<String>)>,
+    pub(super) sources: Vec<Source>,
+    uploads: HashMap<String, Vec<u8>>,
+    polls: usize,
+    sign_ins: usize,
+    publishes: usize,
+}
+
+pub(super) struct Stub {
+    pub(super) url: String,
+    pub(super) seen: Arc<Mutex<Vec<Seen>>>,
+    pub(super) world: Arc<Mutex<World>>,
+}
+
+impl Stub {
+    /// Starts; the script is asked with each request and the number of earlier ones of its label.
+    pub(super) async fn start(script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let world: Arc<Mutex<World>> = Arc::default();
+        world.lock().unwrap().projects = vec![
+            ("p0".into(), "Default".into(), None),
+            ("p1".into(), "Finance".into(), None),
+            ("p2".into(), "Daily".into(), Some("p1".into())),
+            ("p3".into(), "Daily".into(), Some("p0".into())),
+            ("p4".into(), "a, b: c/d".into(), Some("p1".into())),
+        ];
+        let script: Arc<Script> = Arc::new(script);
+        let (s, w) = (seen.clone(), world.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, script.clone(), s.clone(), w.clone()));
+            }
+        });
+        Self { url, seen, world }
+    }
+
+    pub(super) fn count(&self, label: &str) -> usize {
+        self.seen.lock().unwrap().iter().filter(|s| s.label == label).count()
+    }
+
+    pub(super) fn all(&self, label: &str) -> Vec<Seen> {
+        self.seen.lock().unwrap().iter().filter(|s| s.label == label).cloned().collect()
+    }
+
+    pub(super) fn source(&self, name: &str) -> Option<Source> {
+        self.world.lock().unwrap().sources.iter().find(|s| s.name == name).cloned()
+    }
+}
+
+async fn serve(mut stream: TcpStream, script: Arc<Script>, seen: Arc<Mutex<Vec<Seen>>>, world: Arc<Mutex<World>>) {
+    let mut buffer = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(at) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+                return;
+            }
+        };
+        let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
+        let mut words = head.split_whitespace();
+        let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
+        let label = Seen::label(&method, &target);
+        let mut request = Seen { label, method, target, head, body: Vec::new() };
+        let earlier = seen.lock().unwrap().iter().filter(|s| s.label == label).count();
+        let reply = script(&request, earlier);
+        if matches!(reply, Reply::Reset) {
+            seen.lock().unwrap().push(request);
+            return;
+        }
+        assert!(request.header("transfer-encoding").is_none(), "bodies have a length");
+        let length: usize = request.header("content-length").map_or(0, |l| l.parse().unwrap());
+        while buffer.len() < length {
+            if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        request.body = buffer.drain(..length).collect();
+        seen.lock().unwrap().push(request.clone());
+        let (status, headers, body) = match reply {
+            Reply::Say { status, headers, body } => (status, headers, body),
+            Reply::Hang => return tokio::time::sleep(Duration::from_secs(60)).await,
+            Reply::LoseAnswer => {
+                world.lock().unwrap().handle(&request);
+                return;
+            }
+            Reply::Normal | Reply::Reset => {
+                let (status, body) = world.lock().unwrap().handle(&request);
+                (status, "Content-Type: application/xml\r\n".to_owned(), format!("<tsResponse xmlns=\"http://tableau.com/api\">{body}</tsResponse>"))
+            }
+        };
+        let answer = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl World {
+    fn handle(&mut self, request: &Seen) -> (u16, String) {
+        let query = |key: &str| {
+            let query = request.target.split_once('?').map_or("", |(_, q)| q);
+            query.split('&').find_map(|p| p.strip_prefix(&format!("{key}="))).map(str::to_owned)
+        };
+        let fail = |code: u32| {
+            let body = format!("<error code=\"{code}\"><summary>S</summary><detail>D</detail></error>");
+            (u16::try_from(code / 1000).unwrap(), body)
+        };
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let attribute = |name: &str| {
+            let rest = text.split_once(&format!(" {name}=\""))?.1;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        match request.label {
+            "info" => (200, "<serverInfo><productVersion build=\"1\">2026.2</productVersion><restApiVersion>3.31</restApiVersion></serverInfo>".into()),
+            "signin" => {
+                self.sign_ins += 1;
+                let token = format!("to|ken-{}", self.sign_ins);
+                (200, format!("<credentials token=\"{token}\"><site id=\"s1\" contentUrl=\"fin\"/><user id=\"u1\"/></credentials>"))
+            }
+            "signout" => (204, String::new()),
+            "user" => (200, "<user id=\"u1\" name=\"pat\" siteRole=\"Creator\"/>".into()),
+            "projects" => {
+                let filter = query("filter").unwrap_or_default();
+                let hit = |p: &&(String, String, Option<String>)| match filter.split_once(":eq:") {
+                    Some(("name", name)) => super::super::session::encode(&p.1) == name,
+                    Some(("parentProjectId", id)) => p.2.as_deref() == Some(id),
+                    _ => true,
+                };
+                let all: Vec<_> = self.projects.iter().filter(hit).collect();
+                // Two to a page, whatever was asked for: pages must be followed.
+                let page: usize = query("pageNumber").unwrap().parse().unwrap();
+                let list: String = all.iter().skip((page - 1) * 2).take(2).map(|(id, name, parent)| {
+                    let parent = parent.as_ref().map(|p| format!(" parentProjectId=\"{p}\"")).unwrap_or_default();
+                    format!("<project id=\"{id}\" name=\"{name}\"{parent}/>")
+                }).collect();
+                (200, format!("<pagination pageNumber=\"{page}\" pageSize=\"2\" totalAvailable=\"{}\"/><projects>{list}</projects>", all.len()))
+            }
+            "create" => {
+                let (name, parent) = (attribute("name").unwrap(), attribute("parentProjectId"));
+                if self.projects.iter().any(|p| p.1 == name && p.2 == parent) {
+                    return fail(409_006);
+                }
+                let id = format!("p{}", self.projects.len());
+                self.projects.push((id.clone(), name.clone(), parent));
+                (201, format!("<project id=\"{id}\" name=\"{name}\"/>"))
+            }
+            "begin" => {
+                let id = format!("7720:{}-1:0", self.uploads.len());
+                self.uploads.insert(id.clone(), Vec::new());
+                (201, format!("<fileUpload uploadSessionId=\"{id}\" fileSize=\"0\"/>"))
+            }
+            "append" => {
+                let id = request.target.rsplit_once('/').unwrap().1;
+                let Some(upload) = self.uploads.get_mut(id) else { return fail(404_015) };
+                upload.extend(request.file());
+                (200, "<fileUpload uploadSessionId=\"3877:other-1:0\" fileSize=\"5\"/>".into())
+            }
+            "publish" => {
+                let name = attribute("datasource name").or_else(|| attribute("name")).unwrap();
+                let project = text.split_once("<project id=\"").map_or("p0", |(_, r)| r.split_once('"').unwrap().0).to_owned();
+                let bytes = match query("uploadSessionId") {
+                    Some(id) => match self.uploads.remove(&id) {
+                        Some(bytes) => bytes,
+                        None => return fail(404_015),
+                    },
+                    None => request.file(),
+                };
+                self.publishes += 1;
+                let version = self.publishes;
+                let name = text.split_once("<datasource name=\"").map_or(name, |(_, r)| r.split_once('"').unwrap().0.to_owned());
+                match self.sources.iter_mut().find(|s| s.name == name && s.project == project) {
+                    Some(_) if query("overwrite").is_none() && query("append").is_none() && query("replace").is_none() => return fail(403_007),
+                    Some(old) if query("append").is_some() => {
+                        old.bytes.extend(bytes);
+                        old.version = version;
+                    }
+                    Some(old) => (old.bytes, old.version) = (bytes, version),
+                    None => self.sources.push(Source { name: name.clone(), project: project.clone(), version, bytes }),
+                }
+                if query("asJob").is_some() {
+                    self.polls = 0;
+                    return (202, "<job id=\"j1\" mode=\"Asynchronous\" type=\"PublishDatasource\" progress=\"0\" createdAt=\"x\" finishCode=\"1\"/>".into());
+                }
+                (201, self.show(&name))
+            }
+            "job" => {
+                self.polls += 1;
+                let ended = if self.polls > 2 { "completedAt=\"2026-01-01T00:00:00Z\" finishCode=\"0\"" } else { "finishCode=\"1\"" };
+                (200, format!("<job id=\"j1\" type=\"PublishDatasource\" progress=\"0\" {ended}/>"))
+            }
+            "find" => {
+                let list: String = self.sources.iter().map(|s| self.show(&s.name)).collect();
+                (200, format!("<pagination pageNumber=\"1\" pageSize=\"1000\" totalAvailable=\"{}\"/><datasources>{list}</datasources>", self.sources.len()))
+            }
+            "look" => match request.target.rsplit_once("/ds-") {
+                Some((_, name)) if self.sources.iter().any(|s| s.name == name) => (200, self.show(name)),
+                _ => fail(404_004),
+            },
+            _ => fail(404_001),
+        }
+    }
+
+    fn show(&self, name: &str) -> String {
+        let s = self.sources.iter().find(|s| s.name == name).unwrap();
+        format!(
+            "<datasource id=\"ds-{name}\" name=\"{name}\" contentUrl=\"{name}\" type=\"hyper\" size=\"1\" updatedAt=\"v{}\" \
+             webpageUrl=\"http://t/{name}\"><project id=\"{}\" name=\"x\"/><owner id=\"u1\"/><tags/></datasource>",
+            s.version, s.project
+        )
+    }
+}
