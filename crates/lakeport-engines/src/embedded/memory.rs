@@ -1,0 +1,60 @@
+//! The memory a query may hold, and where it spills what does not fit.
+
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionStateBuilder, config::SessionConfig};
+use datafusion::prelude::SessionContext;
+use lakeport::error::{Kind, Result, Wrap};
+use lakeport::limits::Limits;
+
+/// What a sort reserves for merging its spilled runs, where the limit allows it.
+const MERGE_RESERVE: usize = 10 * 1024 * 1024;
+
+/// A pool of `limits.memory`, shared fairly by everything that can spill, over a directory for spilling.
+///
+/// The pool is the whole of `limits.memory`; batches in flight between two steps are not counted (a few MiB per core).
+pub(super) fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
+    // Files go where TMPDIR says and are gone with the query; the disk is the only bound.
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory).with_max_temp_directory_size(u64::MAX);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(pool(limits))))
+        .with_disk_manager_builder(disk)
+        .build_arc()
+        .wrap(Kind::OutOfSpace, || "the directory for spilling cannot be used".to_owned())
+}
+
+/// A session in this runtime, set for true types and bounded memory.
+pub(super) fn session(limits: &Limits, runtime: Arc<RuntimeEnv>, joins: Joins) -> SessionContext {
+    // DataFusion plans sort-merge joins only where there are partitions to sort apart.
+    let cores = limits.cores.max(if joins == Joins::SortMerge { 2 } else { 1 });
+    let mut config = SessionConfig::new()
+        .with_target_partitions(cores)
+        .with_batch_size(limits.batch_rows.max(1))
+        .with_information_schema(false);
+    let options = config.options_mut();
+    // What a file declares is what the target sees: no views where the file has plain text.
+    options.execution.parquet.schema_force_view_types = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // Each core's sort keeps a reserve for merging; together they must leave most of the pool to sorting.
+    options.execution.sort_spill_reservation_bytes = MERGE_RESERVE.min(pool(limits) / (8 * cores));
+    options.optimizer.prefer_hash_join = joins == Joins::Hash;
+    let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+    SessionContext::new_with_state(state)
+}
+
+/// How tables are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joins {
+    /// One side held in memory: the fastest, and it cannot spill.
+    Hash,
+    /// Both sides sorted: slower, and it spills.
+    SortMerge,
+}
+
+/// The size of the pool; a size beyond the address space is as good as all of it.
+pub(super) fn pool(limits: &Limits) -> usize {
+    usize::try_from(limits.memory).unwrap_or(usize::MAX)
+}

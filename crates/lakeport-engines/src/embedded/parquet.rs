@@ -1,0 +1,136 @@
+//! What the footers of Parquet files say: columns, rows, sizes.
+//!
+//! Every footer is read before the first row, a bounded number at a time, so that a file that does not fit or is damaged
+//! is found while nothing has been written yet.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use lakeport::error::{Error, Kind, Result, Wrap};
+use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::parquet_to_arrow_schema;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::schema::types::Type;
+
+use super::layout::{DataFile, Layout};
+use super::schema::Merger;
+
+/// Footers read side by side; more brings nothing on a disk and little on an object store.
+const FOOTERS_AT_ONCE: usize = 16;
+
+/// What all footers together say.
+#[derive(Debug)]
+pub(super) struct Footers {
+    /// The merged schema, without partition columns.
+    pub(super) schema: SchemaRef,
+    /// Rows of each file, in the order of the layout.
+    pub(super) rows: Vec<u64>,
+    /// What the planner may know of each file.
+    pub(super) statistics: Vec<Statistics>,
+    /// Whether every file has the same columns of the same physical types, so that no merging takes place.
+    pub(super) uniform: bool,
+}
+
+/// What is kept of one footer; the whole of a wide file's footer would be megabytes.
+struct Footer {
+    schema: Arc<Schema>,
+    physical: Arc<Type>,
+    rows: u64,
+    statistics: Statistics,
+}
+
+/// Reads the footers of every file.
+pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Footers> {
+    let reads: Vec<_> = layout.files.iter().map(|file| footer(layout, file, runtime).boxed()).collect();
+    let found: Vec<Footer> = futures::stream::iter(reads)
+        .buffered(FOOTERS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut merger = Merger::default();
+    for (file, footer) in layout.files.iter().zip(&found) {
+        merger.add(&footer.schema, &layout.show(file))?;
+    }
+    let uniform = found.windows(2).all(|w| w[0].schema == w[1].schema && w[0].physical == w[1].physical);
+    let rows = found.iter().map(|f| f.rows).collect();
+    let schema = merger.finish();
+    // Sizes of columns are only known where the file's columns are the table's.
+    let statistics = found
+        .into_iter()
+        .map(|f| {
+            if f.schema.fields() == schema.fields() {
+                return f.statistics;
+            }
+            Statistics { column_statistics: vec![ColumnStatistics::new_unknown(); schema.fields().len()], ..f.statistics }
+        })
+        .collect();
+    Ok(Footers { schema, rows, statistics, uniform })
+}
+
+async fn footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> Result<Footer> {
+    read_footer(layout, file, runtime).await.map_err(|e| e.at("file", layout.show(file)))
+}
+
+async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> Result<Footer> {
+    let damaged = || "the file is not whole Parquet".to_owned();
+    if file.meta.size == 0 {
+        return Err(Error::new(Kind::SourceUnreadable, "the file is empty, not even a Parquet footer is in it"));
+    }
+    let cache = runtime.cache_manager.get_file_metadata_cache();
+    let metadata = DFParquetMetadata::new(layout.place.store.as_ref(), &file.meta)
+        .with_file_metadata_cache(Some(cache))
+        .fetch_metadata()
+        .await
+        .map_err(|e| match e.find_root() {
+            datafusion::error::DataFusionError::ObjectStore(_) => super::fault::rows(e),
+            _ => Error::new(Kind::SourceUnreadable, damaged()).because(e),
+        })?;
+    let about = metadata.file_metadata();
+    let schema = parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
+    let rows = u64::try_from(about.num_rows()).wrap(Kind::SourceUnreadable, damaged)?;
+    let statistics = statistics(&metadata, &Arc::new(schema.clone()))?;
+    Ok(Footer { schema: Arc::new(schema), physical: about.schema_descr().root_schema_ptr(), rows, statistics })
+}
+
+/// Rows and sizes for the planner.
+///
+/// Minima and maxima are left out: the reader prunes row groups by them itself, and an answer must never come from a
+/// statistic that some writer got wrong.
+fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef) -> Result<Statistics> {
+    let known = DFParquetMetadata::statistics_from_parquet_metadata(metadata, schema)
+        .wrap(Kind::SourceUnreadable, || "the statistics of the file cannot be read".to_owned())?;
+    let bytes: i64 = metadata.row_groups().iter().map(|g| g.total_byte_size()).sum();
+    let column_statistics = known
+        .column_statistics
+        .into_iter()
+        .map(|c| ColumnStatistics { byte_size: c.byte_size.to_inexact(), ..ColumnStatistics::new_unknown() })
+        .collect();
+    Ok(Statistics {
+        num_rows: known.num_rows,
+        total_byte_size: usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact),
+        column_statistics,
+    })
+}
+
+/// Finds the damaged file after a read failed; the reader itself does not say which one it was.
+///
+/// Costs a second read of the table, and only then.
+pub(super) async fn culprit(layout: &Layout) -> Option<String> {
+    for file in &layout.files {
+        if whole(layout, file).await.is_err() {
+            return Some(layout.show(file));
+        }
+    }
+    None
+}
+
+async fn whole(layout: &Layout, file: &DataFile) -> parquet::errors::Result<()> {
+    let reader = ParquetObjectReader::new(Arc::clone(&layout.place.store), file.meta.location.clone());
+    let mut stream = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
+    while stream.try_next().await?.is_some() {}
+    Ok(())
+}

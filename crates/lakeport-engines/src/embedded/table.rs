@@ -1,0 +1,217 @@
+//! A table of a lake as DataFusion sees it: the files that were listed, with the schema that was merged.
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::datasource::{TableProvider, TableType};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::prelude::SessionContext;
+use lakeport::error::{Error, Kind, Result};
+use lakeport::source::Location;
+
+use super::layout::{FileKind, Layout};
+use super::parquet::{self, Footers};
+use super::store::store_url;
+
+/// One table, listed and understood.
+#[derive(Debug)]
+pub(super) struct LakeTable {
+    pub(super) layout: Layout,
+    schema: TableSchema,
+    url: ObjectStoreUrl,
+    /// One per file of the layout, in its order.
+    files: Vec<PartitionedFile>,
+    /// Rows of each file.
+    pub(super) rows: Vec<u64>,
+    /// Whether all files have one physical schema.
+    pub(super) uniform: bool,
+}
+
+impl LakeTable {
+    /// Lists the files of a location, reads what they say about themselves and makes the store known to the session.
+    pub(super) async fn open(location: &Location, context: &SessionContext, number: usize) -> Result<Self> {
+        let mut layout = Layout::detect(location).await?;
+        let (store, url) = store_url(number)?;
+        let runtime = context.runtime_env();
+        runtime.register_object_store(&url, Arc::clone(&layout.place.store));
+        let found = match layout.kind {
+            FileKind::Parquet => parquet::footers(&layout, &runtime).await,
+            FileKind::Csv | FileKind::Ndjson => Err(Error::new(Kind::Unsupported, "text files come next")),
+        };
+        let Footers { schema, rows, statistics, uniform } =
+            found.map_err(|e| e.at("source", &location.url).during("open source"))?;
+        drop_doubled_partitions(&mut layout, &schema);
+        let files = layout.files.iter().zip(statistics).map(|(file, known)| {
+            let mut partitioned = PartitionedFile::new_from_meta(file.meta.clone()).with_partition_values(file.values.clone());
+            partitioned.statistics = Some(Arc::new(with_partition_values(known, &file.values)));
+            partitioned
+        });
+        let files = files.collect();
+        let schema = TableSchema::new(schema, layout.partitions.clone());
+        Ok(Self { layout, schema, url: store, files, rows, uniform })
+    }
+
+    /// The number of partition columns, which stand last.
+    pub(super) fn partition_columns(&self) -> usize {
+        self.layout.partitions.len()
+    }
+
+    /// The indices of the files that may hold rows for conditions on partition columns alone.
+    pub(super) fn kept(&self, state: &dyn Session, filters: &[Expr]) -> DfResult<Vec<usize>> {
+        let all = || (0..self.files.len()).collect();
+        let mine: Vec<Expr> = filters.iter().filter(|f| self.decides(f)).cloned().collect();
+        let Some(condition) = conjunction(mine) else { return Ok(all()) };
+        let schema = Arc::new(Schema::new(self.layout.partitions.clone()));
+        let columns = (0..self.partition_columns())
+            .map(|i| ScalarValue::iter_to_array(self.layout.files.iter().map(|f| f.values[i].clone())))
+            .collect::<DfResult<Vec<_>>>()?;
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        // Conditions arrive qualified by the name the query gives the table; here there is one table only.
+        let condition = datafusion::logical_expr::utils::split_conjunction_owned(condition);
+        let condition = conjunction(condition.into_iter().map(unqualified).collect::<DfResult<Vec<_>>>()?);
+        let Some(condition) = condition else { return Ok(all()) };
+        let physical = state.create_physical_expr(condition, &DFSchema::try_from(schema)?)?;
+        let answer = physical.evaluate(&batch)?.into_array(batch.num_rows())?;
+        let Some(answer) = answer.as_any().downcast_ref::<BooleanArray>() else { return Ok(all()) };
+        Ok(answer.iter().enumerate().filter(|(_, keep)| *keep == Some(true)).map(|(i, _)| i).collect())
+    }
+
+    /// Whether directories alone decide a condition: its columns are partition columns and it always gives one answer.
+    fn decides(&self, filter: &Expr) -> bool {
+        let columns = filter.column_refs();
+        !columns.is_empty()
+            && !filter.is_volatile()
+            && !filter.contains_outer()
+            && columns.iter().all(|c| self.layout.partitions.iter().any(|p| p.name() == &c.name))
+            && !has_subquery(filter)
+    }
+
+    /// The chosen files in as many groups as there are cores, each about as large as the others.
+    fn groups(&self, chosen: &[usize], cores: usize) -> Vec<FileGroup> {
+        let total: u64 = chosen.iter().map(|i| self.layout.files[*i].meta.size).sum();
+        let share = (total / u64::try_from(cores.max(1)).unwrap_or(1)).max(1);
+        let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new()];
+        let mut filled = 0;
+        for i in chosen {
+            if filled >= share && groups.len() < cores {
+                groups.push(Vec::new());
+                filled = 0;
+            }
+            filled += self.layout.files[*i].meta.size;
+            if let Some(group) = groups.last_mut() {
+                group.push(self.files[*i].clone());
+            }
+        }
+        groups.into_iter().map(FileGroup::new).collect()
+    }
+
+    fn statistics_of(&self, chosen: &[usize]) -> Statistics {
+        let mut sum = Statistics::new_unknown(self.schema.table_schema());
+        let parts: Vec<&Statistics> = chosen.iter().filter_map(|i| self.files[*i].statistics.as_deref()).collect();
+        if parts.len() != chosen.len() || parts.is_empty() {
+            return sum;
+        }
+        sum.num_rows = parts.iter().fold(Precision::Exact(0), |all, p| all.add(&p.num_rows));
+        sum.total_byte_size = parts.iter().fold(Precision::Inexact(0), |all, p| all.add(&p.total_byte_size));
+        for (i, column) in sum.column_statistics.iter_mut().enumerate() {
+            column.byte_size = parts.iter().fold(Precision::Inexact(0), |all, p| all.add(&p.column_statistics[i].byte_size));
+        }
+        sum
+    }
+}
+
+#[async_trait]
+impl TableProvider for LakeTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.schema.table_schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let chosen = self.kept(state, filters)?;
+        if chosen.is_empty() {
+            let schema = match projection {
+                Some(columns) => Arc::new(self.schema().project(columns)?),
+                None => self.schema(),
+            };
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(ParquetSource::new(self.schema.clone())))
+            .with_file_groups(self.groups(&chosen, state.config().target_partitions()))
+            .with_statistics(self.statistics_of(&chosen))
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        let mut format = ParquetFormat::default();
+        format = format.with_options(state.default_table_options().parquet);
+        format.create_physical_plan(state, config).await
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|f| if self.decides(f) { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Inexact })
+            .collect())
+    }
+}
+
+/// Where a file holds a column that its directory names too, the file is right.
+fn drop_doubled_partitions(layout: &mut Layout, schema: &Schema) {
+    let keep: Vec<bool> = layout.partitions.iter().map(|p| schema.field_with_name(p.name()).is_err()).collect();
+    let mut flags = keep.iter();
+    layout.partitions.retain(|_| flags.next().copied().unwrap_or(true));
+    for file in &mut layout.files {
+        let mut flags = keep.iter();
+        file.values.retain(|_| flags.next().copied().unwrap_or(true));
+    }
+}
+
+/// Adds what is known of the partition columns, which are constant in a file.
+fn with_partition_values(mut known: Statistics, values: &[ScalarValue]) -> Statistics {
+    for value in values {
+        let width = value.data_type().primitive_width();
+        let byte_size = width.map_or(Precision::Absent, |w| known.num_rows.multiply(&Precision::Exact(w)).to_inexact());
+        known.column_statistics.push(ColumnStatistics { byte_size, ..ColumnStatistics::new_unknown() });
+    }
+    known
+}
+
+fn unqualified(expr: Expr) -> DfResult<Expr> {
+    use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+    expr.transform(|e| {
+        Ok(match e {
+            Expr::Column(column) => Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(column.name))),
+            other => Transformed::no(other),
+        })
+    })
+    .data()
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(true)
+}
