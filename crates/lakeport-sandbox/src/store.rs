@@ -15,13 +15,16 @@ use tokio::sync::OwnedMutexGuard;
 use crate::index::{Index, new_id};
 use crate::refusal::Refusal;
 
+/// Whose turn it is to publish to one name.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// The state of one sandbox on disk and in memory.
 #[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
     index: Mutex<Index>,
     /// One lock per (project, name): publishes to one data source happen one after the other.
-    publishing: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    publishing: Mutex<HashMap<(String, String), Turn>>,
     /// Held while this sandbox runs; two on one directory would overwrite each other's index.
     lock: Mutex<Option<fs::File>>,
 }

@@ -238,7 +238,7 @@ mod tests {
     fn malformed_requests_are_refused() {
         let deep = "<a>".repeat(100_000);
         for body in ["", "not xml", "<tsRequest>", "<tsRequest><a></tsRequest>", "<other/>", "<!DOCTYPE a><tsRequest/>", &deep] {
-            assert!(request(body.as_bytes()).is_err(), "{:.40}", body);
+            assert!(request(body.as_bytes()).is_err(), "{body:.40}");
         }
     }
 }

@@ -102,7 +102,7 @@ async fn the_pages_show_projects_columns_and_rows() {
     let caller = Caller::sign_in(&rig).await;
     let every_type = [
         "create table \"t\" (a smallint, b integer, c bigint not null, d numeric(18,3), e double precision, f bool, g text, h date, \
-         i time, j timestamp, k timestamptz, l bytes, m interval, n tabgeography, \"<i>\" text)",
+         i time, j timestamp, k timestamptz, l bytes, m interval, n geography, \"<i>\" text)",
         "insert into \"t\" values (1, 2, 3, 4.5, 1.5, true, '<b>bold</b>', date '9999-12-31', time '23:59:59', \
          timestamp '2024-01-02 03:04:05.000006', timestamptz '2024-01-02 03:04:05+00', cast('abc' as bytes), interval '1 day', null, \
          repeat('long ', 100000))",
@@ -114,9 +114,16 @@ async fn the_pages_show_projects_columns_and_rows() {
     let page = Answer::of(reqwest::get(rig.url()).await.unwrap()).await;
     assert!(page.body.contains("Every &lt;type&gt;</a>") && page.body.contains("<td class=n>61"), "{}", page.body);
     let page = Answer::of(reqwest::get(answer.attribute("webpageUrl").unwrap()).await.unwrap()).await;
-    for shown in
-        ["&lt;b&gt;bold&lt;/b&gt;", "9999-12-31", "2024-01-02 03:04:05.000006", "3 bytes", "long …", "The first 50 of 61", "&lt;i&gt;", "numeric(18,3)"]
-    {
+    for shown in [
+        "&lt;b&gt;bold&lt;/b&gt;",
+        "9999-12-31",
+        "2024-01-02 03:04:05.000006",
+        "3 bytes",
+        "long …",
+        "The first 50 of 61",
+        "&lt;i&gt;",
+        "numeric(18,3)",
+    ] {
         assert!(page.body.contains(shown), "{shown} is missing in {}", page.body);
     }
     assert!(!page.body.contains("<b>bold") && !page.body.contains("cannot be shown"));

@@ -91,8 +91,10 @@ async fn publish_requests_are_checked() {
     assert_eq!(no_file.code(), Some("400020"));
     let to_tdsx = caller.parts(Method::POST, "/datasources?datasourceType=tdsx&append=true", &parts).await;
     assert_eq!(to_tdsx.code(), Some("400054"));
-    let unknown: [(&str, &[u8]); 2] =
-        [("request_payload", b"<tsRequest><datasource name='x'><connections/></datasource></tsRequest>"), ("tableau_datasource", b"x")];
+    let unknown: [(&str, &[u8]); 2] = [
+        ("request_payload", b"<tsRequest><datasource name='x'><connections/></datasource></tsRequest>"),
+        ("tableau_datasource", b"x"),
+    ];
     let answer = caller.parts(Method::POST, "/datasources?datasourceType=hyper", &unknown).await;
     assert!(answer.code() == Some("400000") && answer.body.contains("unexpected element connections"), "{answer:?}");
     let nowhere: [(&str, &[u8]); 2] = [
@@ -101,7 +103,8 @@ async fn publish_requests_are_checked() {
     ];
     let answer = caller.parts(Method::POST, "/datasources?datasourceType=hyper", &nowhere).await;
     assert_eq!(answer.code(), Some("404005"));
-    let raw = caller.request(Method::POST, "/datasources?datasourceType=hyper").header("Content-Type", "application/octet-stream");
+    let raw =
+        caller.request(Method::POST, "/datasources?datasourceType=hyper").header("Content-Type", "application/octet-stream");
     assert_eq!(Answer::of(raw.body("x").send().await.unwrap()).await.code(), Some("415000"));
     assert!(rig.datasources().await.is_empty());
 }
