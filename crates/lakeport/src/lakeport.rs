@@ -126,7 +126,10 @@ fn tableau_env(name: &str, config: &TableauConfig, base: &Path) -> Result<Tablea
         site: config.site.clone(),
         project: config.project.clone(),
         create_project: config.create_project,
-        auth: Auth::Token { name: config.token_name.clone().ok_or_else(|| missing("token_name"))?, secret: secret.resolve(base)? },
+        auth: Auth::Token {
+            name: config.token_name.clone().ok_or_else(|| missing("token_name"))?,
+            secret: secret.resolve(base)?,
+        },
         api_version: config.api_version.clone(),
         chunk_size: config.chunk_size.as_deref().map(parse_size).transpose()?,
         single_request_limit: config.single_request_limit.as_deref().map_or(Ok(64_000_000), parse_size)?,

@@ -128,7 +128,16 @@ impl Lakeport {
         }
         let from = tables.iter().map(|t| t.from.as_str()).collect::<Vec<_>>().join(" + ");
         let verify = job.verify.or(self.config.defaults.verify).unwrap_or_default();
-        Ok(Plan { job: name.to_owned(), from, to: job.to.clone(), destination, mode: job.mode, format: capability.name, verify, tables })
+        Ok(Plan {
+            job: name.to_owned(),
+            from,
+            to: job.to.clone(),
+            destination,
+            mode: job.mode,
+            format: capability.name,
+            verify,
+            tables,
+        })
     }
 
     async fn plan_table(
@@ -150,7 +159,9 @@ impl Lakeport {
             Err(why) => Err(why.clone()),
         };
         let route = match (wish, can) {
-            (None | Some(RouteWish::Direct), Ok(())) => Route::Direct("a plain read of local Parquet files, loaded by hyperd itself".into()),
+            (None | Some(RouteWish::Direct), Ok(())) => {
+                Route::Direct("a plain read of local Parquet files, loaded by hyperd itself".into())
+            }
             (Some(RouteWish::Streamed), _) => Route::Streamed("asked for".into()),
             (None, Err(why)) => Route::Streamed(why),
             (Some(RouteWish::Direct), Err(why)) => {

@@ -165,7 +165,13 @@ pub fn error_json(e: &Error) -> Value {
 pub fn load(home: &Path, id: Option<&str>) -> Result<Value> {
     let runs = home.join("runs");
     let mut ids: Vec<_> = std::fs::read_dir(&runs)
-        .map(|entries| entries.flatten().filter(|e| e.path().join("run.json").is_file()).map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries
+                .flatten()
+                .filter(|e| e.path().join("run.json").is_file())
+                .map(|e| e.file_name().to_string_lossy().into_owned())
+                .collect()
+        })
         .unwrap_or_default();
     ids.sort();
     let found = match id {
@@ -174,7 +180,9 @@ pub fn load(home: &Path, id: Option<&str>) -> Result<Value> {
     };
     let found = found.ok_or_else(|| {
         let what = id.map_or_else(|| "there is no run yet".to_owned(), |id| format!("there is no run `{id}`"));
-        Error::new(Kind::SourceMissing, what).at("directory", runs.display()).help("`lakeport run` leaves one; ids stand in its last line")
+        Error::new(Kind::SourceMissing, what)
+            .at("directory", runs.display())
+            .help("`lakeport run` leaves one; ids stand in its last line")
     })?;
     let path = runs.join(found).join("run.json");
     let text = std::fs::read_to_string(&path).wrap(Kind::SourceUnreadable, || format!("cannot read {}", path.display()))?;

@@ -53,7 +53,8 @@ impl Lakeport {
         let mut report = blank();
         let result = self.run_inner(name, job, listen, &mut report).await.at("job", name);
         report.seconds = began.elapsed().as_secs_f64();
-        report.peak_memory = PeakMemory { lakeport: own_peak(), hyperd: self.formats.iter().filter_map(Format::helper_peak).max().unwrap_or(0) };
+        report.peak_memory =
+            PeakMemory { lakeport: own_peak(), hyperd: self.formats.iter().filter_map(Format::helper_peak).max().unwrap_or(0) };
         let error = result.err();
         report.ok = error.is_none();
         report.exit_code = error.as_ref().map_or(0, Error::exit_code);
@@ -106,7 +107,8 @@ impl Lakeport {
                 clock.begin("export", report);
                 let progress = |done: u64, total: u64| listen(name, Event::Uploaded(done, total));
                 let publish = Publish { name: target_name, mode, receipt_path: None };
-                let receipt = target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
+                let receipt =
+                    target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
                 report.receipt = Some(receipt.clone());
                 if verify > Verify::None {
                     clock.begin("observe", report);
@@ -194,7 +196,9 @@ impl Lakeport {
         let (tables, columns) = (mappings.len(), mappings.iter().map(|m| m.columns.len()).sum::<usize>());
         report.verified.push(match verify {
             Verify::None | Verify::Counts => format!("rows of {tables} table(s) read back from the finished file"),
-            Verify::Fingerprint => format!("rows, and NULLs, least, greatest and sum of {columns} columns read back from the finished file"),
+            Verify::Fingerprint => {
+                format!("rows, and NULLs, least, greatest and sum of {columns} columns read back from the finished file")
+            }
             Verify::Full => format!("every value of {columns} columns read back from the finished file and hashed"),
         });
         Ok(())
@@ -224,7 +228,8 @@ async fn direct(
             _ => Some(writer.fingerprint_source(index, &scan, verify)?),
         };
         let rows = partitions.iter().map(|p| p.rows).sum();
-        let table = TableReport { table: mapping.table, rows, changed_values: serde_json::Map::new(), partitions, left, arrived: None };
+        let table =
+            TableReport { table: mapping.table, rows, changed_values: serde_json::Map::new(), partitions, left, arrived: None };
         Ok((writer, table))
     })
     .await
@@ -233,7 +238,8 @@ async fn direct(
 /// Compares what the target tells with what was sent.
 fn ensure_observed(written: &Written, observed: &crate::export::Observed, mode: Mode, report: &mut Report) -> Result<()> {
     let differs = |what: &str, left: String, there: String| {
-        Err(Error::new(Kind::VerifyFailed, format!("the target tells another {what}")).because(format!("sent: {left}; there: {there}")))
+        Err(Error::new(Kind::VerifyFailed, format!("the target tells another {what}"))
+            .because(format!("sent: {left}; there: {there}")))
     };
     // What was appended to is larger by what was there.
     let whole = mode != Mode::Append;

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::types::Mapping;
 
 /// How thoroughly a run looks at what arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
     /// Not at all.

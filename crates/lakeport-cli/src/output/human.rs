@@ -73,12 +73,25 @@ pub(crate) fn plan(plan: &PlanSummary, colour: bool) -> String {
         format!("\x1b[{code}m{text}\x1b[0m")
     };
     let mut out = format!("{}\n  {} → {}\n", plan.job, plan.from, plan.to);
-    let _ = writeln!(out, "  mode {} · format .{} · verify {}", plan.mode.name(), plan.format, format!("{:?}", plan.verify).to_lowercase());
+    let _ = writeln!(
+        out,
+        "  mode {} · format .{} · verify {}",
+        plan.mode.name(),
+        plan.format,
+        format!("{:?}", plan.verify).to_lowercase()
+    );
     for t in &plan.tables {
         let s = &t.snapshot;
         let rows = s.rows.map_or_else(|| "rows not known yet".to_owned(), |n| format!("{} rows", grouped(n)));
         let _ = writeln!(out, "\n  table {}  from {}", t.table, t.from);
-        let _ = writeln!(out, "    reads   {} in {} file(s), {}, {} partition stream(s)", s.layout, grouped(s.files), show_size(s.bytes), t.partitions);
+        let _ = writeln!(
+            out,
+            "    reads   {} in {} file(s), {}, {} partition stream(s)",
+            s.layout,
+            grouped(s.files),
+            show_size(s.bytes),
+            t.partitions
+        );
         let _ = writeln!(out, "            {rows} · snapshot {}", if s.id.is_empty() { "unknown" } else { &s.id });
         let (route, why) = match &t.route {
             lakeport::plan::Route::Direct(why) => ("direct", why),
@@ -97,18 +110,31 @@ pub(crate) fn plan(plan: &PlanSummary, colour: bool) -> String {
             .iter()
             .map(|c| {
                 let null = if c.nullable { "" } else { " not null" };
-                vec![c.name.clone(), c.source_type.clone(), "→".into(), format!("{}{null}", c.target_type), c.verdict.name().to_owned(), {
-                    let why = c.verdict.why().unwrap_or_default();
-                    let note = c.note.as_deref().unwrap_or_default();
-                    let accepted = if c.accepted && matches!(c.verdict, Verdict::Lossy(_) | Verdict::Checked(_)) { "accepted" } else { "" };
-                    [why, note, accepted].iter().filter(|t| !t.is_empty()).copied().collect::<Vec<_>>().join(" · ")
-                }]
+                vec![
+                    c.name.clone(),
+                    c.source_type.clone(),
+                    "→".into(),
+                    format!("{}{null}", c.target_type),
+                    c.verdict.name().to_owned(),
+                    {
+                        let why = c.verdict.why().unwrap_or_default();
+                        let note = c.note.as_deref().unwrap_or_default();
+                        let accepted = if c.accepted && matches!(c.verdict, Verdict::Lossy(_) | Verdict::Checked(_)) {
+                            "accepted"
+                        } else {
+                            ""
+                        };
+                        [why, note, accepted].iter().filter(|t| !t.is_empty()).copied().collect::<Vec<_>>().join(" · ")
+                    },
+                ]
             })
             .collect();
         for (line, column) in table(&cells, "    ").lines().zip(&t.columns) {
             let word = column.verdict.name();
             let painted = match line.rfind(&format!("  {word}")) {
-                Some(at) => format!("{}  {}{}", &line[..at], paint(&column.verdict, word.to_owned()), &line[at + 2 + word.len()..]),
+                Some(at) => {
+                    format!("{}  {}{}", &line[..at], paint(&column.verdict, word.to_owned()), &line[at + 2 + word.len()..])
+                }
                 None => line.to_owned(),
             };
             let _ = writeln!(out, "{painted}");
@@ -153,7 +179,13 @@ pub(crate) fn report(report: &Report) -> String {
         let _ = writeln!(out, "  written: {}", path.display());
     }
     if let Some(receipt) = &report.receipt {
-        let _ = writeln!(out, "  published: {} ({}, {})", receipt.url.as_deref().unwrap_or(&receipt.id), show_size(receipt.bytes), receipt.way);
+        let _ = writeln!(
+            out,
+            "  published: {} ({}, {})",
+            receipt.url.as_deref().unwrap_or(&receipt.id),
+            show_size(receipt.bytes),
+            receipt.way
+        );
         for retry in &receipt.retries {
             let _ = writeln!(out, "  repeated: {retry}");
         }
@@ -196,12 +228,19 @@ pub(crate) fn past(run: &Value) -> String {
             done.map_or_else(|| "no".into(), |d| grouped(number(d.get("rows")))),
             planned.pointer("/snapshot/id").and_then(Value::as_str).unwrap_or_default(),
         );
-        let mut rows = vec![["column", "from", "to", "verdict", "nulls", "least", "greatest", "sum", ""].map(str::to_owned).to_vec()];
+        let mut rows =
+            vec![["column", "from", "to", "verdict", "nulls", "least", "greatest", "sum", ""].map(str::to_owned).to_vec()];
         for (i, column) in planned["columns"].as_array().into_iter().flatten().enumerate() {
             let of = |side: &str| done.and_then(|d| d.pointer(&format!("/{side}/columns/{i}"))).cloned().unwrap_or(Value::Null);
             let (left, arrived) = (of("left"), of("arrived"));
             let cell = |v: &Value| v.as_str().map_or_else(String::new, |s| s.chars().take(24).collect());
-            let mark = if left.is_null() { "" } else if left == arrived { "same on both sides" } else { "DIFFERS" };
+            let mark = if left.is_null() {
+                ""
+            } else if left == arrived {
+                "same on both sides"
+            } else {
+                "DIFFERS"
+            };
             rows.push(vec![
                 cell(&column["name"]),
                 cell(&column["source_type"]),
@@ -220,14 +259,25 @@ pub(crate) fn past(run: &Value) -> String {
             .iter()
             .map(|p| {
                 let name = p["name"].as_str().unwrap_or_default().to_owned();
-                vec![format!("partition {name}"), format!("{} rows", grouped(number(p.get("rows")))), show_size(number(p.get("bytes"))), seconds(p.get("seconds"))]
+                vec![
+                    format!("partition {name}"),
+                    format!("{} rows", grouped(number(p.get("rows")))),
+                    show_size(number(p.get("bytes"))),
+                    seconds(p.get("seconds")),
+                ]
             })
             .collect();
         out.push_str(&table(&rows, "  "));
     }
     let _ = writeln!(out);
     if run.get("file").is_some() {
-        let _ = writeln!(out, "file: {} .{} {}", show_size(number(run.pointer("/file/bytes"))), text("/file/format"), text("/file/path"));
+        let _ = writeln!(
+            out,
+            "file: {} .{} {}",
+            show_size(number(run.pointer("/file/bytes"))),
+            text("/file/format"),
+            text("/file/path")
+        );
     }
     if run.get("receipt").is_some() {
         let _ = writeln!(out, "published: {} · id {} · {}", text("/receipt/url"), text("/receipt/id"), text("/receipt/way"));
@@ -235,8 +285,10 @@ pub(crate) fn past(run: &Value) -> String {
     for line in list("/verified") {
         let _ = writeln!(out, "verified: {}", line.as_str().unwrap_or_default());
     }
-    let phases: Vec<_> =
-        list("/phases").iter().map(|p| format!("{} {}", p["name"].as_str().unwrap_or_default(), seconds(p.get("seconds")))).collect();
+    let phases: Vec<_> = list("/phases")
+        .iter()
+        .map(|p| format!("{} {}", p["name"].as_str().unwrap_or_default(), seconds(p.get("seconds"))))
+        .collect();
     let _ = writeln!(out, "phases: {}", phases.join(" · "));
     let _ = writeln!(
         out,

@@ -8,7 +8,11 @@ use super::human;
 pub(crate) fn render(run: &Value) -> String {
     let ok = run["ok"].as_bool().unwrap_or(false);
     let escape = |t: &str| t.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let title = format!("{} {}", run.pointer("/plan/job").and_then(Value::as_str).unwrap_or("run"), run["id"].as_str().unwrap_or_default());
+    let title = format!(
+        "{} {}",
+        run.pointer("/plan/job").and_then(Value::as_str).unwrap_or("run"),
+        run["id"].as_str().unwrap_or_default()
+    );
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>\
          body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color-scheme:light dark}}\

@@ -40,7 +40,11 @@ struct Line {
 impl Progress {
     pub(crate) fn new(output: &Output) -> Self {
         let silent = output.quiet || output.json && !std::io::stderr().is_terminal();
-        Self { terminal: std::io::stderr().is_terminal(), silent, state: Mutex::new(State { jobs: BTreeMap::new(), printed: None }) }
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            silent,
+            state: Mutex::new(State { jobs: BTreeMap::new(), printed: None }),
+        }
     }
 
     /// Takes an event in and draws when it is time.
@@ -49,7 +53,8 @@ impl Progress {
         if self.silent {
             return;
         }
-        let line = state.jobs.entry(job.to_owned()).or_insert(Line { phase: "open", detail: String::new(), since: Instant::now() });
+        let line =
+            state.jobs.entry(job.to_owned()).or_insert(Line { phase: "open", detail: String::new(), since: Instant::now() });
         match event {
             Event::Phase(phase) => *line = Line { phase, detail: String::new(), since: Instant::now() },
             Event::Rows(rows, total) => {

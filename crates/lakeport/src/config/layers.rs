@@ -118,7 +118,13 @@ fn layer(variable: String, path: &[&str], value: toml::Value) -> Layer {
 }
 
 /// Lays `over` upon `under`, key by key; lists and references are replaced whole.
-pub(super) fn merge(under: &mut toml::Table, over: &toml::Table, origin: &Origin, path: &str, origins: &mut BTreeMap<String, Origin>) {
+pub(super) fn merge(
+    under: &mut toml::Table,
+    over: &toml::Table,
+    origin: &Origin,
+    path: &str,
+    origins: &mut BTreeMap<String, Origin>,
+) {
     for (key, value) in over {
         let dotted = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match (under.get_mut(key), value) {
@@ -141,4 +147,17 @@ pub(super) fn merge(under: &mut toml::Table, over: &toml::Table, origin: &Origin
 /// `{ env = "X" }` is one value: half of it from another layer would name something nobody wrote.
 fn is_reference(table: &toml::Table) -> bool {
     table.len() == 1 && table.iter().all(|(k, v)| matches!(k.as_str(), "env" | "file" | "command") && !v.is_table())
+}
+
+/// The value under a dotted key, as TOML text.
+pub(super) fn value(table: &toml::Table, dotted: &str) -> Option<String> {
+    // Keys may hold dots themselves; the longest that fits is taken.
+    table.iter().find_map(|(key, value)| {
+        let rest = dotted.strip_prefix(key.as_str())?;
+        match (rest.strip_prefix('.'), value) {
+            (Some(rest), toml::Value::Table(below)) => self::value(below, rest),
+            (None, value) if rest.is_empty() => Some(value.to_string()),
+            _ => None,
+        }
+    })
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result, Wrap};
@@ -22,7 +23,7 @@ pub use reference::Reference;
 pub use secret::{Secret, SecretRef};
 
 /// The whole configuration, all layers merged.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Named sources and targets.
@@ -43,10 +44,13 @@ pub struct Config {
     /// Which layer each value comes from, by dotted key.
     #[serde(skip)]
     pub origins: BTreeMap<String, Origin>,
+    /// Each value as TOML text, by dotted key.
+    #[serde(skip)]
+    pub values: BTreeMap<String, String>,
 }
 
 /// Values every job starts from (`[defaults]`).
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
     /// Memory of the engine, such as `1GiB`.
@@ -58,7 +62,7 @@ pub struct Defaults {
 }
 
 /// A named source or target (`[env.NAME]`).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Env {
     /// Files in a lake.
@@ -70,7 +74,7 @@ pub enum Env {
 }
 
 /// A place where files are (`type = "lake"` or `"store"`).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LakeEnv {
     /// `s3://acme-lake/gold`, `gs://…`, `abfss://…`, or a path.
@@ -83,7 +87,7 @@ pub struct LakeEnv {
 }
 
 /// A Tableau site (`type = "tableau"`).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableauConfig {
     /// `https://tableau.acme.com`.
@@ -117,7 +121,7 @@ pub struct TableauConfig {
 }
 
 /// A job (`[job.NAME]`): from, to, and how.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
     /// What to read: `ENV:path`, a path or a URL.
@@ -162,7 +166,7 @@ pub struct Job {
 }
 
 /// How a `.hyper` is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteWish {
     /// By hyperd itself; an error where it cannot.
@@ -172,7 +176,7 @@ pub enum RouteWish {
 }
 
 /// `lossy = true | ["a"]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum LossyConfig {
     /// All or none.
@@ -200,7 +204,7 @@ impl LossyConfig {
 }
 
 /// One of several tables of a job (`[job.x.tables.NAME]`).
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableJob {
     /// What to read.
@@ -224,7 +228,7 @@ pub struct TableJob {
 }
 
 /// `{ columns = ["carrier"], references = "airlines", to = ["carrier"] }`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForeignKeyConfig {
     /// Columns of this table.
@@ -278,21 +282,28 @@ impl Job {
             }]);
         }
         if self.from.is_some() || self.sql.is_some() || !self.types.is_empty() || self.filter.is_some() || self.limit.is_some() {
-            return Err(Error::new(Kind::ConfigInvalid, "`tables` takes the place of `from`, `sql`, `where`, `limit` and `types`")
-                .help("move them into the tables"));
+            return Err(Error::new(
+                Kind::ConfigInvalid,
+                "`tables` takes the place of `from`, `sql`, `where`, `limit` and `types`",
+            )
+            .help("move them into the tables"));
         }
         self.tables
             .iter()
             .map(|(name, table)| {
                 if table.from.is_none() && table.sql.is_none() {
-                    return Err(Error::new(Kind::ConfigInvalid, format!("table `{name}` says neither `from` nor `sql`")).at("table", name));
+                    return Err(Error::new(Kind::ConfigInvalid, format!("table `{name}` says neither `from` nor `sql`"))
+                        .at("table", name));
                 }
                 let foreign = table
                     .foreign_keys
                     .iter()
                     .map(|k| {
                         if !self.tables.contains_key(&k.references) {
-                            let e = Error::new(Kind::ConfigInvalid, format!("a foreign key refers to table `{}`, which the job does not have", k.references));
+                            let e = Error::new(
+                                Kind::ConfigInvalid,
+                                format!("a foreign key refers to table `{}`, which the job does not have", k.references),
+                            );
                             return Err(e.at("table", name));
                         }
                         let references = if k.to.is_empty() { k.columns.clone() } else { k.to.clone() };
@@ -332,8 +343,10 @@ impl Config {
             }
             layers::merge(&mut merged, &layer.values, &layer.origin, "", &mut origins);
         }
+        let values = origins.keys().filter_map(|key| Some((key.clone(), layers::value(&merged, key)?))).collect();
         let mut config: Self = toml::Value::Table(merged).try_into().map_err(|e: toml::de::Error| explain(&e))?;
-        config.files = layers.iter().rev().filter_map(|l| if let Origin::File(p) = &l.origin { Some(p.clone()) } else { None }).collect();
+        config.files =
+            layers.iter().rev().filter_map(|l| if let Origin::File(p) = &l.origin { Some(p.clone()) } else { None }).collect();
         config.base = layers
             .iter()
             .rev()
@@ -343,12 +356,19 @@ impl Config {
             })
             .unwrap_or_else(|| working_directory.to_owned());
         config.origins = origins;
+        config.values = values;
         for (name, job) in &config.job {
             if job.to.is_empty() {
                 return Err(Error::new(Kind::ConfigInvalid, format!("job `{name}` does not say `to`")).at("job", name));
             }
         }
         Ok(config)
+    }
+
+    /// The JSON schema of `lakeport.toml`, for editors.
+    #[must_use]
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
     }
 
     /// The environment of this name.
@@ -418,7 +438,10 @@ fn read(path: &Path) -> Result<toml::Table> {
     text.parse::<toml::Table>()
         .map_err(|e| {
             let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
-            Error::new(Kind::ConfigInvalid, format!("line {line} is not valid TOML: {}", e.message().lines().next().unwrap_or_default()))
+            Error::new(
+                Kind::ConfigInvalid,
+                format!("line {line} is not valid TOML: {}", e.message().lines().next().unwrap_or_default()),
+            )
         })
         .at("file", path.display())
 }
@@ -444,7 +467,8 @@ mod tests {
 
     #[test]
     fn a_literal_secret_is_refused_and_not_shown() {
-        let e = load("[env.t]\ntype = \"tableau\"\nurl = \"http://x\"\ntoken_name = \"a\"\ntoken_secret = \"hunter2\"\n").unwrap_err();
+        let e = load("[env.t]\ntype = \"tableau\"\nurl = \"http://x\"\ntoken_name = \"a\"\ntoken_secret = \"hunter2\"\n")
+            .unwrap_err();
         assert_eq!(e.kind(), Kind::ConfigInvalid);
         assert!(!format!("{e:?}{}", e.help_line()).contains("hunter2"), "{e:?}");
         assert!(e.help_line().contains("by reference"), "{e:?} {}", e.help_line());

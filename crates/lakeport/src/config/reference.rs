@@ -46,8 +46,10 @@ impl Reference {
                     let root = Location { url: env.root.clone(), options: env.options.clone() };
                     Ok(anchored(&root, &config.base).join(path))
                 }
-                Env::Tableau(_) => Err(Error::new(Kind::Unsupported, format!("`{environment}` is a Tableau environment and no source of rows"))
-                    .help("give a lake environment, a path or a URL in --from")),
+                Env::Tableau(_) => {
+                    Err(Error::new(Kind::Unsupported, format!("`{environment}` is a Tableau environment and no source of rows"))
+                        .help("give a lake environment, a path or a URL in --from"))
+                }
             },
         }
     }

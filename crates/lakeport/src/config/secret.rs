@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result, Wrap};
@@ -38,7 +39,7 @@ impl fmt::Display for Secret {
 }
 
 /// Where a secret is to be found.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum SecretRef {
     /// In an environment variable.

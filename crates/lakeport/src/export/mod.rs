@@ -29,8 +29,14 @@ pub struct Capability {
     pub summary: &'static str,
 }
 
+/// What each kind of target can do, in the order of the docs.
+#[must_use]
+pub fn capabilities() -> Vec<Capability> {
+    vec![tableau::CAPABILITY, store::CAPABILITY]
+}
+
 /// What becomes of what is already there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// The new table takes the place of the old, or is created.
@@ -76,7 +82,7 @@ pub struct Publish {
 }
 
 /// How far a publish has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// The file is on the server and not yet under its name.

@@ -1,0 +1,183 @@
+//! `check`, `ls`, `describe`: what is there, and whether it can be used.
+
+use std::path::Path;
+
+use lakeport::Lakeport;
+use lakeport::config::{Env, Reference};
+use lakeport::convert::FileDescription;
+use lakeport::convert::hyper::install;
+use lakeport::error::{Context, Error, Kind, Result};
+use lakeport::limits::show_size;
+use lakeport::source::{Listed, Query};
+use serde_json::json;
+
+use super::{facts, no_such, value};
+use crate::output::{Output, human};
+
+/// `lakeport check`: every environment is looked at, and the first failure decides the exit code.
+pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_hyperd: bool, output: &Output) -> Result<u8> {
+    let mut text = String::new();
+    let mut all = Vec::new();
+    if install_hyperd {
+        let path = install::install()?;
+        text.push_str(&format!("hyperd {} is installed: {}\n", install::VERSION, path.display()));
+    }
+    let hyperd = install::find();
+    match &hyperd {
+        Ok(path) => text.push_str(&format!("hyperd\n  ready  {}\n", path.display())),
+        Err(e) => text.push_str(&format!("hyperd\n  missing  {e}; {}\n", e.help_line())),
+    }
+    all.push(json!({ "environment": "hyperd", "ready": hyperd.is_ok() }));
+    let mut failure = hyperd.err();
+    let named: Vec<&String> =
+        if environments.is_empty() { lakeport.config.env.keys().collect() } else { environments.iter().collect() };
+    for name in named {
+        let looked = async {
+            match lakeport.config.environment(name)? {
+                Env::Lake(_) => {
+                    let root = Reference::Named { environment: name.clone(), path: String::new() }
+                        .locate(&lakeport.config, &lakeport.directory)?;
+                    let tables = lakeport.engine.list(&root).await?;
+                    Ok((vec![("root".to_owned(), root.url), ("entries".to_owned(), tables.len().to_string())], Vec::new()))
+                }
+                _ => lakeport.target(name)?.check().await.map(|h| (h.facts, h.missing)),
+            }
+        };
+        match looked.await.at("environment", name) {
+            Ok((found, missing)) => {
+                text.push_str(&format!("{name}\n{}", facts(&found)));
+                for line in &missing {
+                    text.push_str(&format!("  missing  {line}\n"));
+                }
+                if missing.is_empty() {
+                    text.push_str("  ready\n");
+                } else {
+                    failure = failure.or_else(|| {
+                        Some(
+                            Error::new(Kind::TargetMissing, format!("`{name}` is not ready: {}", missing.join("; ")))
+                                .at("environment", name),
+                        )
+                    });
+                }
+                all.push(json!({ "environment": name, "ready": missing.is_empty(), "facts": found, "missing": missing }));
+            }
+            Err(e) => {
+                text.push_str(&format!("{name}\n  failed  {e}\n"));
+                all.push(json!({ "environment": name, "ready": false, "error": lakeport::report::error_json(&e) }));
+                failure = failure.or(Some(e));
+            }
+        }
+    }
+    let fields = json!({ "environments": all });
+    Ok(match failure {
+        None => {
+            output.result(&text, fields);
+            0
+        }
+        Some(e) => {
+            if !output.json {
+                output.result(&text, json!({}));
+            }
+            output.failure(&e, fields)
+        }
+    })
+}
+
+/// `lakeport ls`.
+pub(super) async fn ls(lakeport: &Lakeport, reference: &str, output: &Output) -> Result<()> {
+    // A bare name is an environment where there is one.
+    let parsed = match Reference::parse(reference) {
+        Reference::Place(place) if lakeport.config.env.contains_key(&place) => {
+            Reference::Named { environment: place, path: String::new() }
+        }
+        other => other,
+    };
+    let listed = match &parsed {
+        Reference::Named { environment, path } if !matches!(lakeport.config.environment(environment)?, Env::Lake(_)) => {
+            lakeport.target(environment)?.list(path).await.at("environment", environment)?
+        }
+        _ => lakeport.engine.list(&parsed.locate(&lakeport.config, &lakeport.directory)?).await.at("source", reference)?,
+    };
+    output.result(&list(&listed), json!({ "entries": value(&listed) }));
+    Ok(())
+}
+
+fn list(listed: &[Listed]) -> String {
+    let rows: Vec<_> = listed
+        .iter()
+        .map(|l| {
+            let details: Vec<_> = l.details.iter().map(|(k, v)| format!("{k} {v}")).collect();
+            vec![l.name.clone(), l.kind.clone(), details.join(" · ")]
+        })
+        .collect();
+    if rows.is_empty() { "nothing is there\n".into() } else { human::table(&rows, "") }
+}
+
+/// `lakeport describe`.
+pub(super) async fn describe(lakeport: &Lakeport, reference: &str, output: &Output) -> Result<()> {
+    let path = Path::new(reference);
+    if path.is_file()
+        && let Ok(format) = lakeport.formats.by_extension(reference)
+    {
+        let file = tokio::task::block_in_place(|| format.describe(path, &lakeport.limits)).at("file", reference)?;
+        output.result(&described(reference, &file), value(&file));
+        return Ok(());
+    }
+    let parsed = Reference::parse(reference);
+    if let Reference::Named { environment, path } = &parsed
+        && !matches!(lakeport.config.environment(environment)?, Env::Lake(_))
+    {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let there = lakeport.target(environment)?.list(folder).await.at("environment", environment)?;
+        let found = there.iter().find(|l| l.name == *path || l.name == name).ok_or_else(|| {
+            Error::new(Kind::SourceMissing, format!("`{path}` is not in `{environment}`"))
+                .help(format!("lakeport ls {environment}"))
+        })?;
+        let rows: Vec<_> = [("kind".to_owned(), found.kind.clone())].into_iter().chain(found.details.clone()).collect();
+        output.result(&format!("{reference}\n{}", facts(&rows)), value(found));
+        return Ok(());
+    }
+    let location = parsed.locate(&lakeport.config, &lakeport.directory)?;
+    let table = lakeport
+        .engine
+        .open(&Query { from: Some(location), ..Query::default() }, &lakeport.limits)
+        .await
+        .at("source", reference)?;
+    let s = &table.snapshot;
+    let columns: Vec<_> = table
+        .schema
+        .fields()
+        .iter()
+        .map(|f| vec![f.name().clone(), f.data_type().to_string(), if f.is_nullable() { "" } else { "not null" }.to_owned()])
+        .collect();
+    let rows = s.rows.map_or_else(|| "not known without reading".to_owned(), human::grouped);
+    let head = [
+        ("layout".to_owned(), s.layout.clone()),
+        ("rows".to_owned(), rows),
+        ("files".to_owned(), human::grouped(s.files)),
+        ("size".to_owned(), show_size(s.bytes)),
+        ("snapshot".to_owned(), s.id.clone()),
+    ];
+    let fields: Vec<_> = columns.iter().map(|c| json!({ "name": c[0], "type": c[1], "nullable": c[2].is_empty() })).collect();
+    output.result(
+        &format!("{reference}\n{}\n{}", facts(&head), human::table(&columns, "  ")),
+        json!({ "snapshot": value(s), "columns": fields }),
+    );
+    Ok(())
+}
+
+fn described(name: &str, file: &FileDescription) -> String {
+    let mut text = format!("{name}\n  .{} · {}\n", file.format, show_size(file.bytes));
+    for table in &file.tables {
+        let columns: Vec<_> = table
+            .columns
+            .iter()
+            .map(|c| vec![c.name.clone(), c.data_type.clone(), if c.nullable { "" } else { "not null" }.to_owned()])
+            .collect();
+        text.push_str(&format!("\n  {} · {} rows\n{}", table.name, human::grouped(table.rows), human::table(&columns, "    ")));
+    }
+    if file.tables.is_empty() {
+        text.push_str(&no_such("  no tables\n").to_string());
+    }
+    text
+}

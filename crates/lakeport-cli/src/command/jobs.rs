@@ -1,0 +1,164 @@
+//! `plan`, `run`, `convert`, `publish`: the work itself.
+
+use std::path::Path;
+
+use futures::{StreamExt, stream};
+use lakeport::Lakeport;
+use lakeport::config::{Job, Reference};
+use lakeport::convert::Written;
+use lakeport::error::{Context, Error, Kind, Result};
+use lakeport::export::{Mode, Publish};
+use lakeport::run::{Event, Outcome};
+use lakeport::verify::Verify;
+use serde_json::json;
+
+use super::value;
+use crate::args::{Options, What};
+use crate::output::progress::Progress;
+use crate::output::{Output, human};
+
+/// `lakeport plan`.
+pub(super) async fn plan(lakeport: &Lakeport, what: &What, output: &Output) -> Result<()> {
+    let mut texts = Vec::new();
+    let mut plans = Vec::new();
+    let mut refused = None;
+    for (name, job) in what.jobs(&lakeport.config, false)? {
+        let plan = lakeport.plan(&name, &job).await?;
+        let summary = plan.summary();
+        texts.push(human::plan(&summary, output.colour));
+        plans.push(value(&summary));
+        refused = refused.or(plan.ensure_accepted().err());
+    }
+    match refused {
+        None => output.result(&texts.join("\n"), json!({ "plans": plans })),
+        Some(e) if output.json => {
+            // One document: the plans, and why a run would stop.
+            return Err(e);
+        }
+        Some(e) => {
+            output.result(&texts.join("\n"), json!({}));
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// `lakeport run`.
+pub(super) async fn run(lakeport: &Lakeport, what: &What, all: bool, output: &Output) -> u8 {
+    match what.jobs(&lakeport.config, all) {
+        Ok(jobs) => {
+            let parallel = what.options.parallel.or(lakeport.config.defaults.jobs).unwrap_or(1).max(1);
+            run_all(lakeport, jobs, parallel, output).await
+        }
+        Err(e) => output.failure(&e, json!({})),
+    }
+}
+
+/// `lakeport convert`.
+pub(super) async fn convert(lakeport: &Lakeport, from: &str, file: &str, options: &Options, output: &Output) -> u8 {
+    let mut job = Job { from: Some(from.to_owned()), to: file.to_owned(), ..Job::default() };
+    options.over(&mut job);
+    run_all(lakeport, vec![(format!("{from} → {file}"), job)], 1, output).await
+}
+
+/// Runs jobs side by side; a failed one does not stop the others, and the worst exit code counts.
+async fn run_all(lakeport: &Lakeport, jobs: Vec<(String, Job)>, parallel: usize, output: &Output) -> u8 {
+    let progress = Progress::new(output);
+    let listen = |job: &str, event: Event| progress.on(job, event);
+    let (listen, progress) = (&listen, &progress);
+    let single = jobs.len() == 1;
+    let mut running = stream::iter(jobs)
+        .map(|(name, job)| async move {
+            let outcome = lakeport.run(&name, &job, listen).await;
+            progress.done(&name);
+            outcome
+        })
+        .buffer_unordered(parallel);
+    let mut code = 0;
+    let mut runs = Vec::new();
+    while let Some(outcome) = running.next().await {
+        let Outcome { report, error, .. } = outcome;
+        code = code.max(report.exit_code);
+        match (&error, output.json) {
+            (None, false) if !output.quiet => output.result(&human::report(&report), json!({})),
+            (Some(e), false) => {
+                output.failure(e, json!({}));
+            }
+            (Some(e), true) if single => {
+                return output.failure(e, value(&report));
+            }
+            _ => {}
+        }
+        runs.push(report);
+    }
+    if output.json {
+        match runs.as_slice() {
+            [one] if single => output.result("", value(one)),
+            several if code == 0 => output.result("", json!({ "runs": several.iter().map(value).collect::<Vec<_>>() })),
+            several => {
+                let failed = several.iter().filter(|r| !r.ok).count();
+                let worst = several.iter().max_by_key(|r| r.exit_code).and_then(|r| r.error.clone());
+                let document = json!({
+                    "schema": lakeport::report::SCHEMA, "ok": false, "exit_code": code, "error": worst,
+                    "failed": failed, "runs": several.iter().map(value).collect::<Vec<_>>(),
+                });
+                println!("{}", serde_json::to_string_pretty(&document).unwrap_or_default());
+            }
+        }
+    }
+    code
+}
+
+/// `lakeport publish`: the second half alone.
+pub(super) async fn publish(
+    lakeport: &Lakeport,
+    file: &Path,
+    to: &str,
+    mode: Mode,
+    verify: Verify,
+    output: &Output,
+) -> Result<()> {
+    let Reference::Named { environment, path: name } = Reference::parse(to) else {
+        return Err(Error::new(Kind::Usage, format!("`{to}` names no environment")).help("write ENV:Name"));
+    };
+    let target = lakeport.target(&environment)?;
+    let bytes = std::fs::metadata(file)
+        .map_err(|e| Error::new(Kind::SourceMissing, format!("there is no file {}", file.display())).because(e))?
+        .len();
+    let format = lakeport.formats.by_extension(&file.to_string_lossy())?;
+    // Opened before it is sent: a file that nobody can read is not worth a server's time.
+    let rows = if verify == Verify::None {
+        Vec::new()
+    } else {
+        tokio::task::block_in_place(|| format.describe(file, &lakeport.limits))?.tables.iter().map(|t| t.rows).collect()
+    };
+    let written = Written { path: file.to_owned(), bytes, format: format.capability().name.to_owned(), rows };
+    let progress = Progress::new(output);
+    progress.on(to, Event::Phase("export"));
+    let publish = Publish { name, mode, receipt_path: None };
+    let receipt = target
+        .publish(&written, &publish, &|done, total| progress.on(to, Event::Uploaded(done, total)))
+        .await
+        .at("environment", &environment)
+        .during("publish")?;
+    let observed =
+        if verify == Verify::None { None } else { Some(target.observe(&receipt).await.at("environment", &environment)?) };
+    progress.done(to);
+    if let Some(there) = observed.as_ref().and_then(|o| o.bytes).filter(|b| *b != bytes && mode != Mode::Append) {
+        return Err(
+            Error::new(Kind::VerifyFailed, "the target tells another size").because(format!("sent: {bytes}; there: {there}"))
+        );
+    }
+    let text = format!(
+        "published {}\n  {} ({}, {})\n",
+        file.display(),
+        receipt.url.as_deref().unwrap_or(&receipt.id),
+        lakeport::limits::show_size(bytes),
+        receipt.way
+    );
+    output.result(
+        if output.quiet { "" } else { &text },
+        json!({ "receipt": value(&receipt), "observed": value(&observed), "rows": written.rows }),
+    );
+    Ok(())
+}
