@@ -92,7 +92,7 @@ struct App {
     calls: gate::Calls,
 }
 
-/// A running sandbox; dropping it stops it at once, [`Sandbox::shutdown`] in order.
+/// A running sandbox; dropping it stops it without waiting, [`Sandbox::shutdown`] in order.
 #[derive(Debug)]
 pub struct Sandbox {
     app: Arc<App>,
