@@ -1,10 +1,10 @@
 //! Tableau Server and Tableau Cloud.
 //!
-//! The way of a publish: [`session`] asks for the version and signs in, [`project`] walks the path, [`upload`] sends the
-//! blocks, [`publish`] commits, [`job`] waits, [`datasource`] looks at what came of it. Below them, [`http`] makes one call,
-//! [`fault`] says what a failure means and [`retry`] when to try again; [`xml`] and [`multipart`] are the bodies.
+//! The way of a publish: `session` asks for the version and signs in, `project` walks the path, `upload` sends the
+//! blocks, `publish` commits, `job` waits, `datasource` looks at what came of it. Below them, `http` makes one call,
+//! `fault` says what a failure means and `retry` when to try again; `xml` and `multipart` are the bodies.
 //!
-//! What it does not do: anything was proven against recordings and stand-ins, not against a live server.
+//! All of it was proven against recordings and stand-ins, never against a live server.
 
 use std::path::PathBuf;
 use std::time::Duration;
