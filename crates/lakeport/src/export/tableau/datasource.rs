@@ -58,10 +58,7 @@ impl DataSource {
             webpage_url: element.told("webpageUrl"),
             description: element.told("description"),
             certified: element.attribute("isCertified").map(|c| c.eq_ignore_ascii_case("true")),
-            tags: element
-                .child("tags")
-                .map(|t| t.children("tag").filter_map(|t| t.told("label")).collect())
-                .unwrap_or_default(),
+            tags: element.child("tags").map(|t| t.children("tag").filter_map(|t| t.told("label")).collect()).unwrap_or_default(),
         })
     }
 

@@ -189,7 +189,8 @@ fn of_stranger(what: &'static str, status: u16, looks: &str) -> Error {
     let error = Error::new(kind, message);
     match status {
         407 => error.help("the proxy wants credentials: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
-        401 | 403 => error.help("a proxy, firewall or sign-on page answered instead of Tableau; ask for the API paths /api/ to be let through"),
+        401 | 403 => error
+            .help("a proxy, firewall or sign-on page answered instead of Tableau; ask for the API paths /api/ to be let through"),
         404 => error.help("check `url`: it is the server's address without a path, such as https://tableau.acme.com"),
         413 => error.help("a proxy refuses requests of this size; set a smaller `chunk_size` in the environment"),
         _ => error,
@@ -259,7 +260,8 @@ mod tests {
         assert!(api(429, 429_000).not_taken());
         assert!(!api(503, 0).not_taken() && api(503, 0).ambiguous());
         assert!(!api(400, 400_011).passing());
-        let lost = Failed { error: Error::new(Kind::Unreachable, ""), how: How::NoAnswer { timed_out: false }, retry_after: None };
+        let lost =
+            Failed { error: Error::new(Kind::Unreachable, ""), how: How::NoAnswer { timed_out: false }, retry_after: None };
         assert!(lost.ambiguous() && !lost.not_taken() && lost.passing());
     }
 }

@@ -119,9 +119,12 @@ impl Http {
         let place = place_of(&request.url);
         match tokio::time::timeout(self.call_timeout, self.follow(request)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(no_answer(what, &place, true, Error::new(Kind::TimedOut, format!(
-                "cannot {what}: no whole answer within {} s", self.call_timeout.as_secs()
-            )))),
+            Err(_) => Err(no_answer(
+                what,
+                &place,
+                true,
+                Error::new(Kind::TimedOut, format!("cannot {what}: no whole answer within {} s", self.call_timeout.as_secs())),
+            )),
         }
     }
 
@@ -146,7 +149,7 @@ impl Http {
                     Ok(Answer { root, url: request.url })
                 }
                 _ => {
-                    let looks = self.looks(&content_type, &body, request.token.as_ref());
+                    let looks = self.looks(&content_type, &body, &request);
                     let body = self.hide_bytes(&body, request.token.as_ref());
                     let mut failed = fault::of_answer(what, &place_of(&request.url), status.as_u16(), &body, &looks);
                     failed.retry_after = retry_after;
@@ -238,14 +241,18 @@ impl Http {
     }
 
     /// Describes a body that is not the API's: content type, title, first bytes.
-    fn looks(&self, content_type: &str, body: &[u8], token: Option<&Secret>) -> String {
-        let text = self.hide(&String::from_utf8_lossy(body), token);
+    fn looks(&self, content_type: &str, body: &[u8], request: &Request<'_>) -> String {
+        let text = self.hide(&String::from_utf8_lossy(body), request.token.as_ref());
         let kind = if content_type.is_empty() { "no content type" } else { content_type };
         let title = title(&text).map(|t| format!(" titled `{t}`")).unwrap_or_default();
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let end = words.char_indices().map(|(at, _)| at).find(|at| *at >= SHOWN).unwrap_or(words.len());
         match words.get(..end).unwrap_or_default() {
             "" => format!("an empty body ({kind}) instead of Tableau's API"),
+            // Half an answer to a sign-in holds a token that nobody knows yet.
+            start if matches!(request.body, Body::Credentials(_)) && start.to_ascii_lowercase().contains("token") => {
+                format!("{kind}{title} instead of Tableau's API (not shown, for it may hold a token)")
+            }
             start => format!("{kind}{title} instead of Tableau's API: {start}"),
         }
     }
@@ -319,6 +326,11 @@ fn transport(what: &'static str, url: &Url, e: reqwest::Error) -> Box<Failed> {
             .help("the file was changed or removed while it was published; run again");
         return Failed::local(error.during(what));
     }
+    if let Some(certificate) = in_chain(&e, |cause| Some(cause.to_string()).filter(|t| t.contains("certificate"))) {
+        let message = format!("cannot {what}: the certificate of {place} is not trusted: {certificate}");
+        let help = "set `ca_bundle` to a PEM file with the authority that signed it";
+        return Failed::local(Error::new(Kind::Unreachable, message).help(help).during(what).at("server", &place));
+    }
     let timed_out = e.is_timeout();
     let not_sent = e.is_connect();
     let kind = if timed_out { Kind::TimedOut } else { Kind::Unreachable };
@@ -333,10 +345,15 @@ fn transport(what: &'static str, url: &Url, e: reqwest::Error) -> Box<Failed> {
 }
 
 fn local_read(e: &reqwest::Error) -> Option<String> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    in_chain(e, |cause| cause.downcast_ref::<LocalRead>().map(ToString::to_string))
+}
+
+/// Looks through the causes of an error, the error itself left out.
+fn in_chain(e: &reqwest::Error, look: impl Fn(&(dyn std::error::Error + 'static)) -> Option<String>) -> Option<String> {
+    let mut next = std::error::Error::source(e);
     while let Some(cause) = next {
-        if let Some(local) = cause.downcast_ref::<LocalRead>() {
-            return Some(local.to_string());
+        if let Some(found) = look(cause) {
+            return Some(found);
         }
         next = cause.source();
     }

@@ -146,9 +146,13 @@ mod tests {
     fn a_finish_code_without_an_end_means_nothing() {
         let started = read(r#"<r><job id="1" mode="Asynchronous" type="PublishDatasource" progress="0" finishCode="1"/></r>"#);
         assert_eq!(started.state, JobState::Running);
-        for (code, state) in
-            [("0", JobState::Succeeded), ("1", JobState::Failed), ("2", JobState::Cancelled), ("3", JobState::Succeeded), ("9", JobState::Ended)]
-        {
+        for (code, state) in [
+            ("0", JobState::Succeeded),
+            ("1", JobState::Failed),
+            ("2", JobState::Cancelled),
+            ("3", JobState::Succeeded),
+            ("9", JobState::Ended),
+        ] {
             let body = format!(r#"<job id="1" completedAt="2026-01-01T00:00:00Z" finishCode="{code}"/>"#);
             assert_eq!(read(&body).state, state);
         }

@@ -1,10 +1,10 @@
 //! Tableau Server and Tableau Cloud.
 //!
-//! The way of a publish: [`session`] asks for the version and signs in, [`project`] walks the path, [`upload`] sends the
-//! blocks, [`publish`] commits, [`job`] waits, [`datasource`] looks at what came of it. Below them, [`http`] makes one call,
-//! [`fault`] says what a failure means and [`retry`] when to try again; [`xml`] and [`multipart`] are the bodies.
+//! The way of a publish: `session` asks for the version and signs in, `project` walks the path, `upload` sends the
+//! blocks, `publish` commits, `job` waits, `datasource` looks at what came of it. Below them, `http` makes one call,
+//! `fault` says what a failure means and `retry` when to try again; `xml` and `multipart` are the bodies.
 //!
-//! What it does not do: anything was proven against recordings and stand-ins, not against a live server.
+//! All of it was proven against recordings and stand-ins, never against a live server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -179,8 +179,12 @@ impl Tableau {
         fact("user", user);
         let mut missing = Vec::new();
         match role {
-            Some(role) if may_publish(&role) => fact("right to publish", format!("site role {role}; the project's own rules decide")),
-            Some(role) => missing.push(format!("the site role {role} may not publish; it takes Explorer (can publish) or Creator")),
+            Some(role) if may_publish(&role) => {
+                fact("right to publish", format!("site role {role}; the project's own rules decide"))
+            }
+            Some(role) => {
+                missing.push(format!("the site role {role} may not publish; it takes Explorer (can publish) or Creator"))
+            }
             None => fact("right to publish", "the server does not tell; a publish will".to_owned()),
         }
         match (self.server.resolve(&self.place, repeats).await?, &self.place) {
@@ -227,11 +231,7 @@ impl Tableau {
             .collect();
         let mut sources = self.server.data_sources(None, repeats).await?;
         sources.retain(|d| project.is_none() || d.project_id == project);
-        listed.extend(sources.into_iter().map(|d| Listed {
-            details: d.details(),
-            name: d.name,
-            kind: "data source".to_owned(),
-        }));
+        listed.extend(sources.into_iter().map(|d| Listed { details: d.details(), name: d.name, kind: "data source".to_owned() }));
         Ok(listed)
     }
 
@@ -267,10 +267,9 @@ impl Tableau {
         match found.size {
             // The unit is not documented, so only a size that cannot mean anything else is taken for one.
             Some(size) if size == receipt.bytes => observed.bytes = Some(size),
-            Some(size) => observed.unknown.push(format!(
-                "size: the server says {size} without a unit, {} were sent",
-                show_size(receipt.bytes)
-            )),
+            Some(size) => observed
+                .unknown
+                .push(format!("size: the server says {size} without a unit, {} were sent", show_size(receipt.bytes))),
             None => observed.unknown.push("size: the server does not tell it".to_owned()),
         }
         if receipt.updated_before.is_some() && receipt.updated_before == found.updated_at {

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::convert::Written;
 use crate::convert::Temporary;
+use crate::convert::Written;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::export::{Mode, Progress, Publish, Receipt, Stage};
 
@@ -82,9 +82,8 @@ impl Tableau {
         if name.trim().is_empty() {
             return Err(Error::new(Kind::Usage, "the data source has no name").help("write --to ENV:Name"));
         }
-        let metadata = tokio::fs::metadata(&file.path)
-            .await
-            .wrap(Kind::SourceMissing, || format!("cannot read {}", file.path.display()))?;
+        let metadata =
+            tokio::fs::metadata(&file.path).await.wrap(Kind::SourceMissing, || format!("cannot read {}", file.path.display()))?;
         // Validates the name too, before the sign-in.
         xml::publish(name, None)?;
         let project = self.project(repeats).await?;
@@ -200,7 +199,8 @@ impl Tableau {
                 if let Some(found) = answer.root.find("datasource").and_then(DataSource::read) {
                     return Ok(Committed::Published(found));
                 }
-                let error = Error::new(Kind::ServerFailed, "the server's answer to the publish names neither data source nor job");
+                let error =
+                    Error::new(Kind::ServerFailed, "the server's answer to the publish names neither data source nor job");
                 return Ok(Committed::Unclear { error, look: self.server.pace.look });
             }
             Err(failed) => failed,

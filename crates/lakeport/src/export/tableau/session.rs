@@ -33,6 +33,9 @@ const IDLE_LIFE: Duration = Duration::from_secs(110 * 60);
 /// Signing out is a courtesy, and must not hold up the end of a run.
 const SIGN_OUT: Duration = Duration::from_secs(10);
 
+/// Connections tried to a server that was not reached yet.
+const FIRST_CONTACT: u32 = 3;
+
 /// Everything but letters, digits and `-._~`; a space becomes `%20`, because `+` broke filters on some versions.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -332,7 +335,9 @@ impl Server {
                 Err(failed) => failed,
             };
             done += 1;
-            let may = failed.not_taken() || (repeat == Repeat::Harmless && failed.passing());
+            // Before the sign-in there is nothing to lose, and a misspelt host should not take long to tell.
+            let hopeless = failed.how == How::NotSent && request.token.is_none() && done >= FIRST_CONTACT;
+            let may = !hopeless && (failed.not_taken() || (repeat == Repeat::Harmless && failed.passing()));
             let wait = if may { repeats.wait(&self.pace, begun, done, request.what, &failed) } else { None };
             let Some(wait) = wait else {
                 return Err(if done > 1 { counted(*failed, done) } else { failed });

@@ -96,7 +96,9 @@ impl Server {
         let answer = self.call(&call, Repeat::Harmless, repeats).await.map_err(|f| f.error)?;
         let upload = answer.root.find("fileUpload");
         let id = upload.and_then(|u| u.told("uploadSessionId")).ok_or_else(|| {
-            Error::new(Kind::ServerFailed, "the server began an upload and did not name it").during(WHAT).at("server", self.place())
+            Error::new(Kind::ServerFailed, "the server began an upload and did not name it")
+                .during(WHAT)
+                .at("server", self.place())
         })?;
         let most = upload.and_then(|u| u.attribute("maxFileChunkCount")).and_then(|m| m.trim().parse().ok());
         Ok((id, most.filter(|m| *m > 0).unwrap_or(MAX_BLOCKS)))

@@ -246,9 +246,6 @@ mod tests {
             publish("Orders", Some("p")).unwrap(),
             r#"<tsRequest><datasource name="Orders"><project id="p" /></datasource></tsRequest>"#
         );
-        assert_eq!(
-            create_project("B", Some("a")).unwrap(),
-            r#"<tsRequest><project name="B" parentProjectId="a" /></tsRequest>"#
-        );
+        assert_eq!(create_project("B", Some("a")).unwrap(), r#"<tsRequest><project name="B" parentProjectId="a" /></tsRequest>"#);
     }
 }

@@ -183,7 +183,11 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, seen: Arc<Mutex<Vec<S
             }
             Reply::Normal | Reply::Reset => {
                 let (status, body) = world.lock().unwrap().handle(&request);
-                (status, "Content-Type: application/xml\r\n".to_owned(), format!("<tsResponse xmlns=\"http://tableau.com/api\">{body}</tsResponse>"))
+                (
+                    status,
+                    "Content-Type: application/xml\r\n".to_owned(),
+                    format!("<tsResponse xmlns=\"http://tableau.com/api\">{body}</tsResponse>"),
+                )
             }
         };
         let answer = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());

@@ -1,0 +1,355 @@
+//! Objects: S3, Google Cloud Storage, Azure, and what speaks like them.
+
+use std::collections::BTreeMap;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3ConfigKey;
+use object_store::azure::AzureConfigKey;
+use object_store::gcp::GoogleConfigKey;
+use object_store::path::Path;
+use object_store::{
+    MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+};
+use tokio::io::AsyncReadExt;
+use url::Url;
+
+use crate::error::{Error, Kind, Result, Wrap};
+use crate::export::{Health, Mode, Observed, Progress, Receipt};
+use crate::limits::show_size;
+use crate::source::{Listed, Location};
+
+/// Bytes of one part; also the size up to which a file is put in one request.
+const PART: u64 = 8 * 1024 * 1024;
+/// The parts an upload may have (S3's limit); larger files get larger parts.
+const MAX_PARTS: u64 = 10_000;
+/// Parts on their way at a time; together with the part size this bounds the memory.
+const IN_FLIGHT: usize = 3;
+/// The variables that cloud tools read begin like this.
+const VARIABLES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+
+/// Opens the object store of a location: the store, and the path within it.
+///
+/// Options come from the environment variables that cloud tools read (`AWS_…`, `GOOGLE_…`, `AZURE_…`) and, with
+/// precedence, from the location itself. Nothing is reached yet.
+///
+/// # Errors
+/// `ConfigInvalid` for a URL or option value that cannot be read, `UnknownKey` for an option the store does not have.
+pub fn object_store_for(location: &Location) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let invalid = |e: object_store::Error| translate(e, location, "open", Kind::ConfigInvalid);
+    let url = parse(&location.url)?;
+    let (scheme, _) = ObjectStoreScheme::parse(&url).map_err(|e| invalid(e.into()))?;
+    for key in location.options.keys() {
+        if !knows(&scheme, &key.to_ascii_lowercase()) {
+            return Err(Error::new(Kind::UnknownKey, format!("`{key}` is no option of {}", location.url))
+                .help("options have the names of object_store: aws_endpoint, aws_region, azure_storage_account_name, …"));
+        }
+    }
+    let (store, path) = object_store::parse_url_opts(&url, options(location)).map_err(invalid)?;
+    Ok((Arc::from(store), path))
+}
+
+/// Reads a URL whose path may hold what a URL does not: object names know no queries and fragments.
+fn parse(url: &str) -> Result<Url> {
+    let bare = if url.starts_with("http") { url.to_owned() } else { url.replace('?', "%3F").replace('#', "%23") };
+    Url::parse(&bare).wrap(Kind::ConfigInvalid, || format!("`{url}` is no URL"))
+}
+
+fn options(location: &Location) -> BTreeMap<String, String> {
+    let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let mut options: BTreeMap<String, String> = variables
+        .filter(|(key, _)| VARIABLES.iter().any(|v| key.starts_with(v)))
+        .map(|(key, value)| (key.to_ascii_lowercase(), value))
+        .collect();
+    options.extend(location.options.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone())));
+    options
+}
+
+fn knows(scheme: &ObjectStoreScheme, key: &str) -> bool {
+    match scheme {
+        ObjectStoreScheme::AmazonS3 => key.parse::<AmazonS3ConfigKey>().is_ok(),
+        ObjectStoreScheme::GoogleCloudStorage => key.parse::<GoogleConfigKey>().is_ok(),
+        ObjectStoreScheme::MicrosoftAzure => key.parse::<AzureConfigKey>().is_ok(),
+        _ => true,
+    }
+}
+
+/// Puts a file: small ones in one request, others in parts that are aborted on failure.
+pub(super) async fn publish(from: &FilePath, to: &Location, mode: Mode, progress: Progress<'_>) -> Result<Receipt> {
+    let (store, path) = object_store_for(to)?;
+    put_file(store.as_ref(), &path, from, to, mode, progress).await
+}
+
+async fn put_file(
+    store: &dyn ObjectStore,
+    path: &Path,
+    from: &FilePath,
+    to: &Location,
+    mode: Mode,
+    progress: Progress<'_>,
+) -> Result<Receipt> {
+    let failed = |e| translate(e, to, "publish", Kind::ServerFailed);
+    let unreadable = || format!("cannot read {}", from.display());
+    let mut file = tokio::fs::File::open(from).await.wrap(Kind::SourceMissing, unreadable)?;
+    let bytes = file.metadata().await.wrap(Kind::SourceUnreadable, unreadable)?.len();
+    let way = if bytes <= PART {
+        let mode = if mode == Mode::Create { PutMode::Create } else { PutMode::Overwrite };
+        let content = read_part(&mut file, bytes, from).await?;
+        let options = PutOptions { mode, ..PutOptions::default() };
+        store.put_opts(path, content.into(), options).await.map_err(failed)?;
+        progress(bytes, bytes);
+        "single request".to_owned()
+    } else {
+        // Uploads in parts cannot be made conditional; looking before the first and before the last step narrows the gap.
+        let free = async || {
+            if mode == Mode::Create && exists(store, path).await.map_err(failed)? {
+                return Err(super::taken(&to.url));
+            }
+            Ok(())
+        };
+        free().await?;
+        let part = part_size(bytes);
+        let mut upload = store.put_multipart_opts(path, PutMultipartOptions::default()).await.map_err(failed)?;
+        let sent = match send_parts(upload.as_mut(), &mut file, bytes, part, from, progress, &failed).await {
+            Ok(()) => free().await,
+            Err(e) => Err(e),
+        };
+        let outcome = match sent {
+            Ok(()) => upload.complete().await.map(drop).map_err(failed),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = outcome {
+            // Parts that stay cost money and are invisible; the failure itself is what the user hears of.
+            if let Err(abort) = upload.abort().await {
+                tracing::warn!("the parts of {} could not be removed: {abort}", to.url);
+            }
+            return Err(e);
+        }
+        format!("{} parts of {}", bytes.div_ceil(part), show_size(part))
+    };
+    Ok(Receipt { id: to.url.clone(), url: Some(to.url.clone()), bytes, way, ..Receipt::default() })
+}
+
+fn part_size(bytes: u64) -> u64 {
+    PART.max(bytes.div_ceil(MAX_PARTS))
+}
+
+async fn send_parts(
+    upload: &mut dyn MultipartUpload,
+    file: &mut tokio::fs::File,
+    bytes: u64,
+    part: u64,
+    from: &FilePath,
+    progress: Progress<'_>,
+    failed: &(impl Fn(object_store::Error) -> Error + Sync),
+) -> Result<()> {
+    let mut on_their_way = futures::stream::FuturesUnordered::new();
+    let (mut left, mut done) = (bytes, 0);
+    progress(0, bytes);
+    while left > 0 || !on_their_way.is_empty() {
+        if left > 0 && on_their_way.len() < IN_FLIGHT {
+            let length = part.min(left);
+            let content = read_part(file, length, from).await?;
+            left -= length;
+            let sending = upload.put_part(PutPayload::from(content));
+            on_their_way.push(async move { sending.await.map(|()| length) });
+        } else if let Some(sent) = on_their_way.next().await {
+            done += sent.map_err(failed)?;
+            progress(done, bytes);
+        }
+    }
+    Ok(())
+}
+
+async fn read_part(file: &mut tokio::fs::File, length: u64, from: &FilePath) -> Result<Bytes> {
+    let capacity = usize::try_from(length).wrap(Kind::Unsupported, || "a part does not fit in memory".to_owned())?;
+    let mut content = BytesMut::with_capacity(capacity);
+    let mut limited = file.take(length);
+    while content.len() < capacity {
+        let got =
+            limited.read_buf(&mut content).await.wrap(Kind::SourceUnreadable, || format!("cannot read {}", from.display()))?;
+        if got == 0 {
+            return Err(Error::new(Kind::SourceUnreadable, format!("{} became shorter while it was read", from.display())));
+        }
+    }
+    Ok(content.freeze())
+}
+
+async fn exists(store: &dyn ObjectStore, path: &Path) -> object_store::Result<bool> {
+    match store.head(path).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Looks whether the bucket answers.
+pub(super) async fn check(root: &Location) -> Result<Health> {
+    let (store, path) = object_store_for(root)?;
+    let mut health = Health::default();
+    health.facts.push(("store".to_owned(), root.url.clone()));
+    match store.list(Some(&path)).try_next().await {
+        Ok(Some(_)) => health.facts.push(("reading".to_owned(), "works; objects are there".to_owned())),
+        Ok(None) => health.facts.push(("reading".to_owned(), "works; nothing is there yet".to_owned())),
+        Err(e) => {
+            let e = translate(e, root, "check", Kind::ServerFailed);
+            if !matches!(e.kind(), Kind::TargetMissing | Kind::Forbidden) {
+                return Err(e);
+            }
+            health.missing.push(format!("{}: {}", e.message(), e.causes().join("; ")));
+        }
+    }
+    health.facts.push(("right to write".to_owned(), "not tried; a publish will tell".to_owned()));
+    Ok(health)
+}
+
+/// Lists what lies directly below a location.
+pub(super) async fn list(at: &Location, prefix: &str) -> Result<Vec<Listed>> {
+    let (store, path) = object_store_for(at)?;
+    let found = store.list_with_delimiter(Some(&path)).await.map_err(|e| translate(e, at, "list", Kind::ServerFailed))?;
+    let prefix = prefix.trim_matches('/');
+    let named = |path: &Path| {
+        let name = path.filename().unwrap_or_default();
+        if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") }
+    };
+    let directories =
+        found.common_prefixes.iter().map(|p| Listed { name: named(p), kind: "directory".to_owned(), details: Vec::new() });
+    let objects = found.objects.iter().map(|o| Listed {
+        name: named(&o.location),
+        kind: "object".to_owned(),
+        details: vec![("size".to_owned(), show_size(o.size)), ("changed".to_owned(), o.last_modified.to_rfc3339())],
+    });
+    Ok(directories.chain(objects).collect())
+}
+
+/// Looks at a published object.
+pub(super) async fn observe(at: &Location) -> Result<Observed> {
+    let (store, path) = object_store_for(at)?;
+    match store.head(&path).await {
+        Ok(found) => {
+            Ok(Observed { bytes: Some(found.size), updated_at: Some(found.last_modified.to_rfc3339()), ..Observed::default() })
+        }
+        Err(object_store::Error::NotFound { .. }) => {
+            Err(Error::new(Kind::VerifyFailed, format!("{} is not there", at.url)).during("observe"))
+        }
+        Err(e) => Err(translate(e, at, "observe", Kind::ServerFailed)),
+    }
+}
+
+/// Turns an error of a store into ours, with its secrets taken out.
+fn translate(e: object_store::Error, at: &Location, operation: &'static str, otherwise: Kind) -> Error {
+    use object_store::Error as E;
+    let (kind, message) = match &e {
+        E::NotFound { .. } => (Kind::TargetMissing, "is not there"),
+        E::AlreadyExists { .. } | E::Precondition { .. } => (Kind::TargetExists, "is already there"),
+        E::PermissionDenied { .. } => (Kind::Forbidden, "may not be used"),
+        E::Unauthenticated { .. } => (Kind::SignIn, "does not accept the credentials"),
+        E::NotSupported { .. } | E::NotImplemented { .. } => (Kind::Unsupported, "cannot do this"),
+        _ => (otherwise, "failed"),
+    };
+    let error = Error::new(kind, format!("{} {message}", at.url)).because(without_secrets(&chain(&e), at)).during(operation);
+    match kind {
+        Kind::TargetMissing => error.help("create the bucket or container; Lakeport does not"),
+        Kind::SignIn => error.help("give credentials in the variables that cloud tools read: AWS_…, GOOGLE_…, AZURE_…"),
+        Kind::Forbidden => error.help("the credentials need the rights to put, get and list objects there"),
+        _ => error,
+    }
+}
+
+fn chain(e: &object_store::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = std::error::Error::source(e);
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Takes out every value of an option that is a secret, and signatures in URLs.
+fn without_secrets(text: &str, at: &Location) -> String {
+    const SECRET: [&str; 5] = ["secret", "key", "token", "sas", "password"];
+    let mut text = text.to_owned();
+    for (key, value) in options(at) {
+        // An id is no secret and helps; what is shorter than this is a flag.
+        if value.len() >= 6 && SECRET.iter().any(|s| key.contains(s)) && !key.ends_with("_id") {
+            text = text.replace(&value, "[redacted]");
+        }
+    }
+    for mark in ["sig=", "Signature="] {
+        let mut from = 0;
+        while let Some(found) = text.get(from..).and_then(|t| t.find(mark)) {
+            let start = from + found + mark.len();
+            let end = text.get(start..).and_then(|t| t.find(['&', ' ', ')', '"'])).map_or(text.len(), |l| start + l);
+            text.replace_range(start..end, "[redacted]");
+            from = start;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked_and_urls_may_hold_odd_names() {
+        let mut at = Location::new("s3://bucket/gold/a b#1?.hyper");
+        at.options.insert("aws_region".into(), "eu-central-1".into());
+        let (_, path) = object_store_for(&at).unwrap();
+        assert_eq!(path.filename().unwrap(), "a b#1?.hyper");
+        at.options.insert("aws_regoin".into(), "x".into());
+        assert_eq!(object_store_for(&at).unwrap_err().kind(), Kind::UnknownKey);
+        assert_eq!(object_store_for(&Location::new("nope://x/y")).unwrap_err().kind(), Kind::ConfigInvalid);
+    }
+
+    #[test]
+    fn parts_are_few_enough_at_any_size() {
+        assert_eq!(part_size(1), PART);
+        assert_eq!(part_size(80_000_000_000), PART);
+        for bytes in [90_000_000_000u64, 5_000_000_000_000] {
+            assert!(bytes.div_ceil(part_size(bytes)) <= MAX_PARTS);
+        }
+    }
+
+    #[tokio::test]
+    async fn large_files_go_in_parts_and_nothing_stays_of_a_torn_one() {
+        let store = object_store::memory::InMemory::new();
+        let (path, to) = (Path::from("gold/x.hyper"), Location::new("memory:///gold/x.hyper"));
+        let dir = tempfile::tempdir().unwrap();
+        let from = dir.path().join("x.hyper");
+        let bytes: Vec<u8> = (0..20_000_000u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        std::fs::write(&from, &bytes).unwrap();
+        let receipt = put_file(&store, &path, &from, &to, Mode::Create, &|_, _| {}).await.unwrap();
+        assert_eq!(receipt.way, "3 parts of 8.0 MiB");
+        assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), bytes);
+        let again = put_file(&store, &path, &from, &to, Mode::Create, &|_, _| {}).await.unwrap_err();
+        assert_eq!(again.kind(), Kind::TargetExists);
+        // The file shrinks while its first parts are on their way.
+        let shrink = |done: u64, _: u64| {
+            if done > 0 {
+                std::fs::OpenOptions::new().write(true).open(&from).unwrap().set_len(100).unwrap();
+            }
+        };
+        let mut longer = bytes.clone();
+        longer.extend(vec![1; 40_000_000]);
+        std::fs::write(&from, &longer).unwrap();
+        let torn = put_file(&store, &path, &from, &to, Mode::Full, &shrink).await.unwrap_err();
+        assert_eq!(torn.kind(), Kind::SourceUnreadable);
+        assert_eq!(store.head(&path).await.unwrap().size, 20_000_000, "the old object is still there");
+    }
+
+    #[test]
+    fn secrets_leave_the_texts_of_errors() {
+        let mut at = Location::new("az://c/x");
+        at.options.insert("azure_storage_account_key".into(), "hunter2hunter2".into());
+        let shown = without_secrets("PUT https://a/x?sv=1&sig=abc%3D&x=1 with hunter2hunter2", &at);
+        assert_eq!(shown, "PUT https://a/x?sv=1&sig=[redacted]&x=1 with [redacted]");
+    }
+}
