@@ -18,10 +18,10 @@ mod layout;
 mod memory;
 mod parquet;
 mod schema;
-mod store;
-mod table;
 mod sql;
+mod store;
 mod streams;
+mod table;
 
 use std::sync::Arc;
 

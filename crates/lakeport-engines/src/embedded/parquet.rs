@@ -47,10 +47,7 @@ struct Footer {
 /// Reads the footers of every file.
 pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Footers> {
     let reads: Vec<_> = layout.files.iter().map(|file| footer(layout, file, runtime).boxed()).collect();
-    let found: Vec<Footer> = futures::stream::iter(reads)
-        .buffered(FOOTERS_AT_ONCE)
-        .try_collect()
-        .await?;
+    let found: Vec<Footer> = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect().await?;
     let mut merger = Merger::default();
     for (file, footer) in layout.files.iter().zip(&found) {
         merger.add(&footer.schema, &layout.show(file))?;
@@ -90,7 +87,8 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
             _ => Error::new(Kind::SourceUnreadable, damaged()).because(e),
         })?;
     let about = metadata.file_metadata();
-    let schema = parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
+    let schema =
+        parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
     let rows = u64::try_from(about.num_rows()).wrap(Kind::SourceUnreadable, damaged)?;
     let statistics = statistics(&metadata, &Arc::new(schema.clone()))?;
     Ok(Footer { schema: Arc::new(schema), physical: about.schema_descr().root_schema_ptr(), rows, statistics })

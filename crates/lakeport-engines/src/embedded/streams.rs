@@ -30,11 +30,7 @@ const ASSUMED_TEXT: usize = 32;
 ///
 /// A hash join holds one whole side in memory and cannot spill. When the sides to be held might take more than half the
 /// pool, by the most they can be, the query is planned with sort-merge joins, which spill.
-pub(super) async fn physical(
-    context: &SessionContext,
-    plan: &LogicalPlan,
-    limits: &Limits,
-) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) async fn physical(context: &SessionContext, plan: &LogicalPlan, limits: &Limits) -> Result<Arc<dyn ExecutionPlan>> {
     let fast = context.state().create_physical_plan(plan).await.map_err(fault::sql)?;
     if held(&fast).map_err(fault::sql)? <= memory::pool(limits) / 2 {
         return Ok(fast);

@@ -70,7 +70,7 @@ pub enum Env {
     /// Files to write to, on disk or in an object store.
     Store(LakeEnv),
     /// Tableau Server or Cloud.
-    Tableau(TableauConfig),
+    Tableau(Box<TableauConfig>),
 }
 
 /// A place where files are (`type = "lake"` or `"store"`).

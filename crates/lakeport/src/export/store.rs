@@ -16,6 +16,15 @@ mod object;
 
 pub use object::object_store_for;
 
+/// What this target can do.
+pub const CAPABILITY: Capability = Capability {
+    name: "store",
+    formats: &[],
+    modes: &[Mode::Full, Mode::Create],
+    observes: true,
+    summary: "local disk, s3://, gs://, az://, abfss://: temporary name and rename, or multipart with abort",
+};
+
 /// A directory, a file, or a place in an object store as a target.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -51,13 +60,7 @@ fn taken(url: &str) -> Error {
 #[async_trait]
 impl Target for Store {
     fn capability(&self) -> Capability {
-        Capability {
-            name: "store",
-            formats: &[],
-            modes: &[Mode::Full, Mode::Create],
-            observes: true,
-            summary: "local disk, s3://, gs://, az://, abfss://: temporary name and rename, or multipart with abort",
-        }
+        CAPABILITY
     }
 
     async fn check(&self) -> Result<Health> {

@@ -42,7 +42,7 @@ impl EncoderFactory for Floats {
         _options: &'a EncoderOptions,
     ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
         Ok(match array.data_type() {
-            DataType::Float16 => Some(float::<Float16Type>(array, |v| f64::from(v), |v| v.to_string())),
+            DataType::Float16 => Some(float::<Float16Type>(array, f64::from, |v| v.to_string())),
             DataType::Float32 => Some(float::<Float32Type>(array, f64::from, |v| format!("{v:?}"))),
             DataType::Float64 => Some(float::<Float64Type>(array, |v| v, |v| format!("{v:?}"))),
             _ => None,

@@ -84,8 +84,7 @@ impl Wishes {
             // A dotted name may be a field below a flattened column.
             let known = |c: &str| c == wished || wished.strip_prefix(c).is_some_and(|rest| rest.starts_with('.'));
             if !columns.clone().any(known) {
-                let nearest =
-                    columns.clone().max_by(|a, b| strsim::jaro_winkler(a, wished).total_cmp(&strsim::jaro_winkler(b, wished)));
+                let nearest = columns.max_by(|a, b| strsim::jaro_winkler(a, wished).total_cmp(&strsim::jaro_winkler(b, wished)));
                 let e = Error::new(
                     Kind::Usage,
                     format!("a type or loss is given for column `{wished}`, which the source does not have"),

@@ -68,7 +68,8 @@ pub fn cached() -> Result<PathBuf> {
 fn installed_with(python: &str) -> Option<PathBuf> {
     const FIND: &str = "import importlib.util as u,os;s=u.find_spec('tableauhyperapi');\
                         print(os.path.join(os.path.dirname(s.origin),'bin','hyper','hyperd') if s and s.origin else '')";
-    let output = Command::new(python).args(["-I", "-c", FIND]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let output =
+        Command::new(python).args(["-c", FIND]).current_dir("/").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
     path.is_file().then_some(path)
 }

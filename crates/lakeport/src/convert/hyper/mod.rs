@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
-use hyperdb_api::CreateMode;
 
 use super::{Capability, FileDescription, Format, Writer};
 use crate::error::{Context, Error, Kind, Result, Wrap};
@@ -22,7 +21,7 @@ mod read_back;
 mod sql;
 mod write;
 
-use process::Hyperd;
+use process::{Hyperd, READ_ALIAS};
 
 /// The format, and the one `hyperd` all its users share.
 #[derive(Debug, Default)]
@@ -95,18 +94,20 @@ impl Format for Hyper {
     }
 
     fn read_back(&self, path: &Path, tables: &[&Mapping], verify: Verify, limits: &Limits) -> Result<Vec<Fingerprint>> {
-        let connection = self.hyperd(limits)?.connect(path, CreateMode::DoNotCreate).during("read the file back")?;
+        let connection = self.hyperd(limits)?.read(path).during("read the file back")?;
         tables
             .iter()
             .map(|m| {
-                read_back::fingerprint(&connection, &sql::table(m), m, verify).at("table", &m.table).during("read the file back")
+                read_back::fingerprint(&connection, &format!("{}.{}", sql::name(READ_ALIAS), sql::table(m)), m, verify)
+                    .at("table", &m.table)
+                    .during("read the file back")
             })
             .collect()
     }
 
     fn describe(&self, path: &Path, limits: &Limits) -> Result<FileDescription> {
         let bytes = std::fs::metadata(path).wrap(Kind::SourceMissing, || format!("there is no file {}", path.display()))?.len();
-        let connection = self.hyperd(limits)?.connect(path, CreateMode::DoNotCreate)?;
+        let connection = self.hyperd(limits)?.read(path)?;
         let tables = read_back::tables(&connection, path)?;
         Ok(FileDescription { format: "hyper".into(), version: None, bytes, tables })
     }

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use hyperdb_api::{Connection, Row};
 
+use super::process::READ_ALIAS;
 use super::sql;
 use crate::convert::{ColumnDescription, TableDescription};
 use crate::error::{Context, Error, Kind, Result, Wrap};
@@ -94,7 +95,7 @@ fn unscaled(text: &str, scale: i8) -> Result<String> {
 
 /// Reads every value and hashes it, in bounded memory.
 fn hashes(connection: &Connection, from: &str, mapping: &Mapping) -> Result<Fingerprint> {
-    let columns: Vec<_> = mapping.columns.iter().map(|c| readable(c)).collect();
+    let columns: Vec<_> = mapping.columns.iter().map(readable).collect();
     let query = format!("SELECT {} FROM {from} AS t", columns.join(", "));
     let mut all = Accumulator::new(mapping, Verify::Full);
     stream(connection, &query, &mut |batch| {
@@ -186,20 +187,22 @@ impl Read for BlockReader {
 /// The user's tables of an opened database, with columns and rows.
 pub(super) fn tables(connection: &Connection, path: &Path) -> Result<Vec<TableDescription>> {
     // Asked of the catalog itself: the client's helpers refuse names of more than 63 bytes.
-    const CATALOG: &str = "SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), \
-         CASE WHEN a.attnotnull THEN 'n' ELSE 'y' END \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON a.attrelid = c.oid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE a.attnum > 0 AND c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
-         ORDER BY n.nspname, c.relname, a.attnum";
+    let file = sql::name(READ_ALIAS);
+    let catalog = format!(
+        "SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'n' ELSE 'y' END \
+         FROM {file}.pg_catalog.pg_attribute a JOIN {file}.pg_catalog.pg_class c ON a.attrelid = c.oid \
+         JOIN {file}.pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE a.attnum > 0 AND c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'pg_temp', 'information_schema') \
+         ORDER BY n.nspname, c.relname, a.attnum"
+    );
     let unreadable = || format!("hyperd cannot read the catalog of {}", path.display());
     let mut all: Vec<TableDescription> = Vec::new();
     let mut last = (String::new(), String::new());
-    for row in connection.fetch_all(CATALOG).wrap(Kind::SourceUnreadable, unreadable)? {
+    for row in connection.fetch_all(&catalog).wrap(Kind::SourceUnreadable, unreadable)? {
         let text = |i: usize| row.get_string(i).unwrap_or_default();
         let here = (text(0), text(1));
         if all.is_empty() || here != last {
-            let from = format!("{}.{}", sql::name(&here.0), sql::name(&here.1));
+            let from = format!("{file}.{}.{}", sql::name(&here.0), sql::name(&here.1));
             let rows =
                 connection.query_count(&format!("SELECT COUNT(*) FROM {from}")).wrap(Kind::SourceUnreadable, unreadable)?;
             let name = format!("{}.{}", here.0, here.1);

@@ -42,6 +42,15 @@ use project::{Place, Resolved};
 use retry::{Repeat, Repeats};
 use session::{Call, Server};
 
+/// What this target can do.
+pub const CAPABILITY: Capability = Capability {
+    name: "tableau",
+    formats: &["hyper", "tdsx", "tde", "parquet"],
+    modes: &[Mode::Full, Mode::Create, Mode::Append, Mode::Replace],
+    observes: true,
+    summary: "Tableau Server and Cloud: chunked upload, asynchronous publish, read back",
+};
+
 /// A Tableau environment with its secrets resolved.
 #[derive(Debug, Clone)]
 pub struct TableauEnv {
@@ -287,13 +296,7 @@ fn may_publish(role: &str) -> bool {
 #[async_trait]
 impl Target for Tableau {
     fn capability(&self) -> Capability {
-        Capability {
-            name: "tableau",
-            formats: &["hyper", "tdsx", "tde", "parquet"],
-            modes: &[Mode::Full, Mode::Create, Mode::Append, Mode::Replace],
-            observes: true,
-            summary: "Tableau Server and Cloud: chunked upload, asynchronous publish, read back",
-        }
+        CAPABILITY
     }
 
     async fn check(&self) -> Result<Health> {
