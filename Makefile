@@ -1,0 +1,54 @@
+# Two commands do everything: `make demo` and `make test`. Both set up what they need first.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lakeport
+# Compiled dependencies lie outside the checkout, so that the next checkout finds them again.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+VENV := $(CACHE)/venv-$(shell sha256sum requirements-dev.txt | cut -c1-12)
+export LAKEPORT_PYTHON ?= $(VENV)/bin/python
+export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
+RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help setup build test lint demo demo-stop bench bench-upload kill clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## protoc, the judges' virtual environment, hyperd
+	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
+	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
+
+$(VENV)/ready: requirements-dev.txt
+	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+build: setup
+	cargo build --workspace --locked
+
+test: setup lint ## everything CI runs
+	cargo build --workspace --locked
+	$(LAKEPORT) check --install-hyperd
+	cargo test --workspace --locked
+
+lint: setup ## formatting, clippy, docs; warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+demo: build ## a real lake published to the sandbox
+	@demo/run.sh
+
+demo-stop: ## ends the demo's sandbox
+	@demo/run.sh stop
+
+bench: setup ## .hyper against hyperd's own loader, pantab and the row inserter
+	cargo build --release --locked -p lakeport-cli
+	$(RELEASE) check --install-hyperd
+	$(LAKEPORT_PYTHON) benches/hyper.py --lakeport $(RELEASE)
+
+kill: build ## kill -9 at ten points of a run, each followed by a rerun
+	cargo test --locked -p lakeport-cli --test main killed -- --nocapture
+
+clean:
+	rm -rf demo-lake .lakeport
