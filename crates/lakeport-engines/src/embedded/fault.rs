@@ -18,7 +18,9 @@ pub(super) fn store(error: object_store::Error) -> Error {
     let error = Error::new(kind, message).because(error);
     match kind {
         Kind::Forbidden => error.help("grant read and list rights on this path to the user or role Lakeport runs as"),
-        Kind::SignIn => error.help("check the credentials in the environment (AWS_…, AZURE_…, GOOGLE_…) and the options of [env]"),
+        Kind::SignIn => {
+            error.help("check the credentials in the environment (AWS_…, AZURE_…, GOOGLE_…) and the options of [env]")
+        }
         _ => error,
     }
 }

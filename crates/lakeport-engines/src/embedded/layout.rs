@@ -48,19 +48,8 @@ pub(super) enum Packing {
 }
 
 /// Extensions tried when a table is named without one, in this order.
-const EXTENSIONS: [&str; 11] = [
-    "parquet",
-    "csv",
-    "csv.gz",
-    "csv.zst",
-    "json",
-    "ndjson",
-    "jsonl",
-    "json.gz",
-    "ndjson.gz",
-    "json.zst",
-    "ndjson.zst",
-];
+const EXTENSIONS: [&str; 11] =
+    ["parquet", "csv", "csv.gz", "csv.zst", "json", "ndjson", "jsonl", "json.gz", "ndjson.gz", "json.zst", "ndjson.zst"];
 
 /// Reads kind and packing from a file's name.
 pub(super) fn kind_of(name: &str) -> Option<(FileKind, Packing)> {
@@ -104,7 +93,9 @@ impl Layout {
         let place = Place::of(location)?;
         let found = Self::find(&place).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
         found.ok_or_else(|| {
-            Error::new(Kind::SourceMissing, "there is no such file or directory").at("source", &location.url).during("open source")
+            Error::new(Kind::SourceMissing, "there is no such file or directory")
+                .at("source", &location.url)
+                .during("open source")
         })
     }
 
@@ -116,7 +107,8 @@ impl Layout {
             return Self::matching(place).await.map(Some);
         }
         for extension in EXTENSIONS {
-            let path = Path::parse(format!("{}.{extension}", place.path)).map_err(|e| fault::path(&place.show(&place.path), e))?;
+            let path =
+                Path::parse(format!("{}.{extension}", place.path)).map_err(|e| fault::path(&place.show(&place.path), e))?;
             if let Some(meta) = head(place, &path).await? {
                 return Self::single(place, meta).await.map(Some);
             }
@@ -249,8 +241,7 @@ impl Layout {
             let directories = relative(&place.path, &meta.location).unwrap_or_default();
             let segments = directories.split_last().map_or(&[][..], |(_, dirs)| dirs);
             let pairs: Vec<_> = segments.iter().filter_map(|s| hive::pair(s)).collect();
-            let partition =
-                segments.iter().filter(|s| hive::pair(s).is_some()).map(String::as_str).collect::<Vec<_>>().join("/");
+            let partition = segments.iter().filter(|s| hive::pair(s).is_some()).map(String::as_str).collect::<Vec<_>>().join("/");
             let names: Vec<String> = pairs.iter().map(|(key, _)| key.clone()).collect();
             let (known, known_file) = keys.get_or_insert_with(|| (names.clone(), shown.clone()));
             if *known != names {

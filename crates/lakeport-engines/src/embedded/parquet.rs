@@ -8,12 +8,17 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use lakeport::error::{Error, Kind, Result, Wrap};
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::Type;
 
@@ -47,10 +52,7 @@ struct Footer {
 /// Reads the footers of every file.
 pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Footers> {
     let reads: Vec<_> = layout.files.iter().map(|file| footer(layout, file, runtime).boxed()).collect();
-    let found: Vec<Footer> = futures::stream::iter(reads)
-        .buffered(FOOTERS_AT_ONCE)
-        .try_collect()
-        .await?;
+    let found: Vec<Footer> = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect().await?;
     let mut merger = Merger::default();
     for (file, footer) in layout.files.iter().zip(&found) {
         merger.add(&footer.schema, &layout.show(file))?;
@@ -90,7 +92,8 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
             _ => Error::new(Kind::SourceUnreadable, damaged()).because(e),
         })?;
     let about = metadata.file_metadata();
-    let schema = parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
+    let schema =
+        parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
     let rows = u64::try_from(about.num_rows()).wrap(Kind::SourceUnreadable, damaged)?;
     let statistics = statistics(&metadata, &Arc::new(schema.clone()))?;
     Ok(Footer { schema: Arc::new(schema), physical: about.schema_descr().root_schema_ptr(), rows, statistics })
@@ -129,7 +132,10 @@ pub(super) async fn culprit(layout: &Layout) -> Option<String> {
 }
 
 async fn whole(layout: &Layout, file: &DataFile) -> parquet::errors::Result<()> {
-    let reader = ParquetObjectReader::new(Arc::clone(&layout.place.store), file.meta.location.clone());
+    let factory = DefaultParquetFileReaderFactory::new(Arc::clone(&layout.place.store));
+    let file = PartitionedFile::new_from_meta(file.meta.clone());
+    let reader: Box<dyn AsyncFileReader> =
+        factory.create_reader(0, file, None, &ExecutionPlanMetricsSet::new()).map_err(|e| ParquetError::External(Box::new(e)))?;
     let mut stream = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
     while stream.try_next().await?.is_some() {}
     Ok(())

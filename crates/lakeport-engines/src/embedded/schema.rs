@@ -79,14 +79,18 @@ impl Merger {
     /// The schema of the table; columns that some file lacks may be NULL.
     pub(super) fn finish(self) -> SchemaRef {
         let files = self.files.len();
-        let fields: Vec<FieldRef> = self
-            .fields
-            .into_iter()
-            .zip(self.seen)
-            .map(|(field, seen)| {
-                if seen < files && !field.is_nullable() { Arc::new(field.as_ref().clone().with_nullable(true)) } else { field }
-            })
-            .collect();
+        let fields: Vec<FieldRef> =
+            self.fields
+                .into_iter()
+                .zip(self.seen)
+                .map(|(field, seen)| {
+                    if seen < files && !field.is_nullable() {
+                        Arc::new(field.as_ref().clone().with_nullable(true))
+                    } else {
+                        field
+                    }
+                })
+                .collect();
         Arc::new(Schema::new_with_metadata(fields, self.metadata))
     }
 }

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::catalog::{
-    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
-};
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SQLOptions, SessionContext};
 use datafusion::sql::parser::Statement;
@@ -71,7 +69,8 @@ impl Parsed {
             let [environment, path @ ..] = name.as_slice() else { continue };
             let shown = name.join(".");
             let root = environment_of(query, environment).map_err(|e| e.at("table", &shown))?;
-            let table = Box::pin(open_table(root, path, context, first_number + index)).await.map_err(|e| e.at("table", &shown))?;
+            let table =
+                Box::pin(open_table(root, path, context, first_number + index)).await.map_err(|e| e.at("table", &shown))?;
             let table = Arc::new(table);
             let (space, last) = (format!("t{index}"), path.last().cloned().unwrap_or_default());
             let schema = Arc::new(MemorySchemaProvider::new());
@@ -114,7 +113,8 @@ impl Parsed {
 }
 
 fn only_reads() -> Error {
-    Error::new(Kind::SqlInvalid, "only one statement that reads is possible here").help("write a single SELECT (or WITH … SELECT)")
+    Error::new(Kind::SqlInvalid, "only one statement that reads is possible here")
+        .help("write a single SELECT (or WITH … SELECT)")
 }
 
 fn environment_of<'a>(query: &'a Query, name: &str) -> Result<&'a Location> {
@@ -135,11 +135,9 @@ async fn open_table(root: &Location, path: &[String], context: &SessionContext, 
     let found = LakeTable::open(&root.join(&path), context, number).await;
     let lower = path.to_lowercase();
     match found {
-        Err(e) if e.kind() == Kind::SourceMissing && lower != path => {
-            LakeTable::open(&root.join(&lower), context, number).await.map_err(|second| {
-                if second.kind() == Kind::SourceMissing { e } else { second }
-            })
-        }
+        Err(e) if e.kind() == Kind::SourceMissing && lower != path => LakeTable::open(&root.join(&lower), context, number)
+            .await
+            .map_err(|second| if second.kind() == Kind::SourceMissing { e } else { second }),
         other => other,
     }
 }

@@ -9,6 +9,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
@@ -30,11 +31,7 @@ const ASSUMED_TEXT: usize = 32;
 ///
 /// A hash join holds one whole side in memory and cannot spill. When the sides to be held might take more than half the
 /// pool, by the most they can be, the query is planned with sort-merge joins, which spill.
-pub(super) async fn physical(
-    context: &SessionContext,
-    plan: &LogicalPlan,
-    limits: &Limits,
-) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) async fn physical(context: &SessionContext, plan: &LogicalPlan, limits: &Limits) -> Result<Arc<dyn ExecutionPlan>> {
     let fast = context.state().create_physical_plan(plan).await.map_err(fault::sql)?;
     if held(&fast).map_err(fault::sql)? <= memory::pool(limits) / 2 {
         return Ok(fast);
@@ -60,7 +57,7 @@ fn read(plan: &Arc<dyn ExecutionPlan>) -> Result<usize, DataFusionError> {
     let mut sum = 0usize;
     plan.apply(|node| {
         if node.children().is_empty() {
-            let statistics = node.partition_statistics(None)?;
+            let statistics = StatisticsContext::new().compute(node.as_ref(), &StatisticsArgs::new())?;
             let rows = statistics.num_rows.get_value().copied().unwrap_or(0);
             let row: usize = node.schema().fields().iter().map(|f| width(f.data_type())).sum();
             let by_type = rows.saturating_mul(row);
