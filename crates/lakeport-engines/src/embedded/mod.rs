@@ -12,16 +12,21 @@
 //! The streams of one query run side by side: read them together, not one after the other, or what an unread one would
 //! get has to wait in memory or on disk.
 
+mod bytes;
+mod csv;
+mod evidence;
 mod fault;
 mod hive;
 mod layout;
 mod memory;
+mod ndjson;
 mod parquet;
 mod schema;
 mod sql;
 mod store;
 mod streams;
 mod table;
+mod text;
 
 use std::sync::Arc;
 

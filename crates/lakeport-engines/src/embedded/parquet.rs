@@ -8,12 +8,17 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use lakeport::error::{Error, Kind, Result, Wrap};
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::Type;
 
@@ -127,7 +132,10 @@ pub(super) async fn culprit(layout: &Layout) -> Option<String> {
 }
 
 async fn whole(layout: &Layout, file: &DataFile) -> parquet::errors::Result<()> {
-    let reader = ParquetObjectReader::new(Arc::clone(&layout.place.store), file.meta.location.clone());
+    let factory = DefaultParquetFileReaderFactory::new(Arc::clone(&layout.place.store));
+    let file = PartitionedFile::new_from_meta(file.meta.clone());
+    let reader: Box<dyn AsyncFileReader> =
+        factory.create_reader(0, file, None, &ExecutionPlanMetricsSet::new()).map_err(|e| ParquetError::External(Box::new(e)))?;
     let mut stream = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
     while stream.try_next().await?.is_some() {}
     Ok(())

@@ -9,6 +9,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
@@ -56,7 +57,7 @@ fn read(plan: &Arc<dyn ExecutionPlan>) -> Result<usize, DataFusionError> {
     let mut sum = 0usize;
     plan.apply(|node| {
         if node.children().is_empty() {
-            let statistics = node.partition_statistics(None)?;
+            let statistics = StatisticsContext::new().compute(node.as_ref(), &StatisticsArgs::new())?;
             let rows = statistics.num_rows.get_value().copied().unwrap_or(0);
             let row: usize = node.schema().fields().iter().map(|f| width(f.data_type())).sum();
             let by_type = rows.saturating_mul(row);

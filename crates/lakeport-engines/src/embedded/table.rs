@@ -11,22 +11,29 @@ use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::datasource::{TableProvider, TableType};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
-use lakeport::error::{Error, Kind, Result};
+use lakeport::error::Result;
 use lakeport::source::Location;
 
-use super::layout::{FileKind, Layout};
+use super::layout::{DataFile, FileKind, Layout, Packing};
 use super::parquet::{self, Footers};
 use super::store::store_url;
+use super::text::{TextFile, TextSource};
+use super::{csv, ndjson};
+
+/// How much larger packed text is assumed to be once unpacked; only the planner's guess at sizes depends on it.
+const PACKED: u64 = 8;
 
 /// One table, listed and understood.
 #[derive(Debug)]
@@ -49,20 +56,20 @@ impl LakeTable {
         let (store, url) = store_url(number)?;
         let runtime = context.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&layout.place.store));
-        let found = match layout.kind {
-            FileKind::Parquet => parquet::footers(&layout, &runtime).await,
-            FileKind::Csv | FileKind::Ndjson => Err(Error::new(Kind::Unsupported, "text files come next")),
-        };
-        let Footers { schema, rows, statistics, uniform } =
-            found.map_err(|e| e.at("source", &location.url).during("open source"))?;
+        let found = understand(&layout, &runtime).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
+        let Understood { schema, rows, statistics, uniform, headers } = found;
         drop_doubled_partitions(&mut layout, &schema);
+        let mut headers = headers.into_iter();
         let files = layout.files.iter().zip(statistics).map(|(file, known)| {
-            let mut partitioned = PartitionedFile::new_from_meta(file.meta.clone()).with_partition_values(file.values.clone());
+            let header = headers.next().unwrap_or_default();
+            let mut partitioned = PartitionedFile::new_from_meta(file.meta.clone())
+                .with_partition_values(file.values.clone())
+                .with_extension(TextFile { packing: file.packing, header, shown: layout.show(file) });
             partitioned.statistics = Some(Arc::new(with_partition_values(known, &file.values)));
             partitioned
         });
         let files = files.collect();
-        let schema = TableSchema::new(schema, layout.partitions.clone());
+        let schema = TableSchema::builder(schema).with_table_partition_cols(layout.partitions.clone()).build();
         Ok(Self { layout, schema, url: store, files, rows, uniform })
     }
 
@@ -160,15 +167,23 @@ impl TableProvider for LakeTable {
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(ParquetSource::new(self.schema.clone())))
+        let source: Arc<dyn FileSource> = match self.layout.kind {
+            FileKind::Parquet => Arc::new(ParquetSource::new(self.schema.clone())),
+            kind => Arc::new(TextSource::new(kind, self.schema.clone())),
+        };
+        let config = FileScanConfigBuilder::new(self.url.clone(), source)
             .with_file_groups(self.groups(&chosen, state.config().target_partitions()))
             .with_statistics(self.statistics_of(&chosen))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
-        let mut format = ParquetFormat::default();
-        format = format.with_options(state.default_table_options().parquet);
-        format.create_physical_plan(state, config).await
+        match self.layout.kind {
+            FileKind::Parquet => {
+                let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
+                format.create_physical_plan(state, config).await
+            }
+            FileKind::Csv | FileKind::Ndjson => Ok(DataSourceExec::from_data_source(config)),
+        }
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
@@ -177,6 +192,43 @@ impl TableProvider for LakeTable {
             .map(|f| if self.decides(f) { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Inexact })
             .collect())
     }
+}
+
+/// What the files say, of whatever kind they are.
+struct Understood {
+    schema: SchemaRef,
+    rows: Vec<u64>,
+    statistics: Vec<Statistics>,
+    uniform: bool,
+    /// The header of each CSV file.
+    headers: Vec<Vec<String>>,
+}
+
+async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood> {
+    let (schema, rows, headers) = match layout.kind {
+        FileKind::Parquet => {
+            let Footers { schema, rows, statistics, uniform } = parquet::footers(layout, runtime).await?;
+            return Ok(Understood { schema, rows, statistics, uniform, headers: Vec::new() });
+        }
+        FileKind::Csv => {
+            let found = csv::look(layout).await?;
+            (found.schema, found.rows, found.headers)
+        }
+        FileKind::Ndjson => {
+            let found = ndjson::look(layout).await?;
+            (found.schema, found.rows, Vec::new())
+        }
+    };
+    let statistics = rows.iter().zip(&layout.files).map(|(rows, file)| text_statistics(&schema, *rows, file)).collect();
+    Ok(Understood { schema, rows, statistics, uniform: false, headers })
+}
+
+fn text_statistics(schema: &Schema, rows: u64, file: &DataFile) -> Statistics {
+    let unpacked = file.meta.size.saturating_mul(if file.packing == Packing::Plain { 1 } else { PACKED });
+    let mut known = Statistics::new_unknown(schema);
+    known.num_rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
+    known.total_byte_size = usize::try_from(unpacked).map_or(Precision::Absent, Precision::Inexact);
+    known
 }
 
 /// Where a file holds a column that its directory names too, the file is right.

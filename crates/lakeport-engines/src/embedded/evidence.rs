@@ -1,0 +1,208 @@
+//! What the values of a text column can be, gathered from every one of them.
+//!
+//! A type is only chosen when each value can be read as it and written back as the same value:
+//!
+//! | all values look like | type |
+//! |---|---|
+//! | `true`, `false` in any case | Boolean |
+//! | whole numbers without leading zeros or `+`, within 64 bits | Int64 |
+//! | numbers of at most 17 significant digits (what prints a double), whole ones below 2^53 among them | Float64 |
+//! | `2024-01-31` | Date32 |
+//! | `2024-01-31 23:59:59.123456`, also with `T` | Timestamp(µs), with 7–9 digits Timestamp(ns) |
+//! | the same with `Z` or `+01:00` | Timestamp(µs, UTC) |
+//! | anything else: `007`, `+49…`, mixtures, numbers that are too long, nothing at all | Utf8 |
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use chrono::{Datelike, NaiveDateTime};
+
+use super::hive;
+
+/// The most digits of a number that a double gives back when it is printed.
+const DOUBLE_DIGITS: usize = 17;
+/// Above this a double no longer holds every whole number.
+const DOUBLE_WHOLE: u64 = 1 << 53;
+
+/// A set of the shapes seen in one column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Evidence(u16);
+
+impl Evidence {
+    const BOOL: u16 = 1;
+    const INT: u16 = 1 << 1;
+    /// A whole number that a double may not hold.
+    const LONG: u16 = 1 << 2;
+    const FLOAT: u16 = 1 << 3;
+    const DATE: u16 = 1 << 4;
+    const MICROS: u16 = 1 << 5;
+    const NANOS: u16 = 1 << 6;
+    const INSTANT: u16 = 1 << 7;
+    /// A time outside the years that nanoseconds reach.
+    const FAR: u16 = 1 << 8;
+    const TEXT: u16 = 1 << 9;
+
+    /// Adds a value of a CSV field; an empty one is NULL and says nothing.
+    pub(super) fn field(&mut self, text: &str) {
+        // Once text, always text.
+        if self.0 & Self::TEXT == 0 && !text.is_empty() {
+            self.0 |= shape(text);
+        }
+    }
+
+    /// Adds a number as JSON writes it.
+    pub(super) fn number(&mut self, text: &str) {
+        self.0 |= number(text).unwrap_or(Self::TEXT);
+    }
+
+    /// Adds a truth value.
+    pub(super) fn truth(&mut self) {
+        self.0 |= Self::BOOL;
+    }
+
+    /// Adds text that is to stay text.
+    pub(super) fn text(&mut self) {
+        self.0 |= Self::TEXT;
+    }
+
+    /// Whether no value was seen yet.
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+
+    /// The type that keeps every value seen.
+    pub(super) fn data_type(self) -> DataType {
+        let only = |allowed: u16| self.0 != 0 && self.0 & !allowed == 0;
+        if only(Self::BOOL) {
+            DataType::Boolean
+        } else if only(Self::INT | Self::LONG) {
+            DataType::Int64
+        } else if only(Self::INT | Self::FLOAT) {
+            DataType::Float64
+        } else if only(Self::DATE) {
+            DataType::Date32
+        } else if only(Self::MICROS | Self::FAR) {
+            DataType::Timestamp(TimeUnit::Microsecond, None)
+        } else if only(Self::MICROS | Self::NANOS) {
+            DataType::Timestamp(TimeUnit::Nanosecond, None)
+        } else if only(Self::INSTANT) {
+            DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
+        } else {
+            DataType::Utf8
+        }
+    }
+}
+
+fn shape(text: &str) -> u16 {
+    if text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false") {
+        return Evidence::BOOL;
+    }
+    number(text).or_else(|| time(text)).unwrap_or(Evidence::TEXT)
+}
+
+fn number(text: &str) -> Option<u16> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).map_or((unsigned, None), |(m, e)| (m, Some(e)));
+    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    // Leading zeros, a bare point and a plus sign mean that somebody cares about the letters.
+    if !digits(whole) || (whole.len() > 1 && whole.starts_with('0')) || fraction.is_some_and(|f| !digits(f)) {
+        return None;
+    }
+    if fraction.is_none() && exponent.is_none() {
+        return match text.parse::<i64>() {
+            Ok(0) if text.starts_with('-') => Some(Evidence::FLOAT),
+            Ok(n) if n.unsigned_abs() <= DOUBLE_WHOLE => Some(Evidence::INT),
+            Ok(_) => Some(Evidence::LONG),
+            Err(_) => None,
+        };
+    }
+    if exponent.is_some_and(|e| !digits(e.strip_prefix(['-', '+']).unwrap_or(e))) {
+        return None;
+    }
+    let significant: String = mantissa.bytes().filter(u8::is_ascii_digit).map(char::from).collect();
+    let significant = significant.trim_start_matches('0').trim_end_matches('0').len();
+    // Overflow to infinity and underflow to zero would be changed values.
+    let value: f64 = text.parse().ok()?;
+    let kept = value.is_finite() && (value != 0.0 || significant == 0);
+    (significant <= DOUBLE_DIGITS && kept).then_some(Evidence::FLOAT)
+}
+
+fn time(text: &str) -> Option<u16> {
+    let bytes = text.as_bytes();
+    // A cheap look first: most text is no time.
+    if bytes.len() < 10 || bytes[4] != b'-' || bytes[7] != b'-' || !text.is_ascii() {
+        return None;
+    }
+    if bytes.len() == 10 {
+        return hive::days(text).map(|_| Evidence::DATE);
+    }
+    if !matches!(bytes[10], b' ' | b'T') || bytes.len() < 19 {
+        return None;
+    }
+    let (clock, rest) = text[11..].split_at(8);
+    let digits = rest.strip_prefix('.').map_or(0, |f| f.bytes().take_while(u8::is_ascii_digit).count());
+    if digits > 9 || (digits == 0 && rest.starts_with('.')) {
+        return None;
+    }
+    let zone = &rest[if digits == 0 { 0 } else { digits + 1 }..];
+    let moment = NaiveDateTime::parse_from_str(&format!("{} {clock}", &text[..10]), "%Y-%m-%d %H:%M:%S").ok()?;
+    // chrono reads 23:59:60, which no database keeps.
+    if clock.ends_with("60") {
+        return None;
+    }
+    if !zone.is_empty() {
+        return (digits <= 6 && is_zone(zone)).then_some(Evidence::INSTANT);
+    }
+    if digits <= 6 {
+        // Nanoseconds reach from 1677 to 2262; a column of both kinds has to fit.
+        return Some(Evidence::MICROS | if (1678..2262).contains(&moment.year()) { 0 } else { Evidence::FAR });
+    }
+    (1678..2262).contains(&moment.year()).then_some(Evidence::NANOS)
+}
+
+fn is_zone(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let two = |at: usize, below: u8| {
+        bytes[at].is_ascii_digit() && bytes[at + 1].is_ascii_digit() && (bytes[at] - b'0') * 10 + bytes[at + 1] - b'0' < below
+    };
+    text == "Z" || (bytes.len() == 6 && matches!(bytes[0], b'+' | b'-') && bytes[3] == b':' && two(1, 24) && two(4, 60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[&str]) -> DataType {
+        let mut evidence = Evidence::default();
+        values.iter().for_each(|v| evidence.field(v));
+        evidence.data_type()
+    }
+
+    #[test]
+    fn a_type_is_chosen_only_where_every_value_survives() {
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+        assert_eq!(of(&["1", "", "-5"]), DataType::Int64);
+        assert_eq!(of(&["1", "2.5"]), DataType::Float64);
+        assert_eq!(of(&["9007199254740993", "2.5"]), DataType::Utf8);
+        assert_eq!(of(&["9223372036854775807"]), DataType::Int64);
+        assert_eq!(of(&["9223372036854775808"]), DataType::Utf8);
+        assert_eq!(of(&["007"]), DataType::Utf8);
+        assert_eq!(of(&["+49"]), DataType::Utf8);
+        assert_eq!(of(&["1e400"]), DataType::Utf8);
+        assert_eq!(of(&["0.30000000000000004"]), DataType::Float64);
+        assert_eq!(of(&["0.1234567890123456789"]), DataType::Utf8);
+        assert_eq!(of(&["-0"]), DataType::Float64);
+        assert_eq!(of(&["TRUE", "false"]), DataType::Boolean);
+        assert_eq!(of(&["true", "1"]), DataType::Utf8);
+        assert_eq!(of(&["2024-02-29"]), DataType::Date32);
+        assert_eq!(of(&["2023-02-29"]), DataType::Utf8);
+        assert_eq!(of(&["2024-02-29", "2024-02-29 10:00:00"]), DataType::Utf8);
+        assert_eq!(of(&["2024-02-29T10:00:00.5", "2024-02-29 10:00:00"]), micros);
+        assert_eq!(of(&["2024-02-29 10:00:00.123456789"]), DataType::Timestamp(TimeUnit::Nanosecond, None));
+        assert_eq!(of(&["2024-02-29 10:00:00Z"]), DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+        assert_eq!(of(&["2024-02-29 10:00:00Z", "2024-02-29 10:00:00"]), DataType::Utf8);
+        assert_eq!(of(&["", ""]), DataType::Utf8);
+    }
+}

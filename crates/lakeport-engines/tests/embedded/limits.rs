@@ -1,0 +1,79 @@
+//! Memory stays within its limit; what does not fit is spilled.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Int64Array, StringArray};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use lakeport::error::Kind;
+use lakeport::limits::Limits;
+use lakeport::source::{Engine, Query};
+use lakeport_engines::embedded::Embedded;
+
+use crate::lake::{Lake, batch};
+
+const ROWS: i64 = 1_000_000;
+
+fn lake() -> Lake {
+    let lake = Lake::new();
+    for part in 0..4 {
+        let from = part * ROWS / 4;
+        // A permutation of the numbers: every value once, in no order.
+        let keys = Int64Array::from_iter_values((from..from + ROWS / 4).map(|i| i * 7_919 % ROWS));
+        let wide = StringArray::from_iter_values(keys.values().iter().map(|k| format!("{k:060}")));
+        lake.parquet(&format!("t/{part}.parquet"), &batch(vec![("k", Arc::new(keys)), ("wide", Arc::new(wide))]));
+    }
+    lake
+}
+
+fn limits(mib: u64) -> Limits {
+    Limits { memory: mib << 20, cores: 2, ..Limits::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sort_larger_than_memory_spills_and_is_right() {
+    let lake = lake();
+    let table = Embedded::new().open(&lake.sql("t", "select * from src order by k"), &limits(32)).await.unwrap();
+    assert_eq!(table.partitions.len(), 1);
+    let mut next = 0;
+    for partition in table.partitions {
+        let mut stream = partition.stream;
+        while let Some(batch) = stream.try_next().await.unwrap() {
+            for (key, text) in batch.column(0).as_primitive::<Int64Type>().iter().zip(batch.column(1).as_string::<i32>()) {
+                assert_eq!(key, Some(next));
+                assert_eq!(text.unwrap().parse::<i64>().unwrap(), next);
+                next += 1;
+            }
+        }
+    }
+    assert_eq!(next, ROWS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_and_groups_larger_than_memory_spill_and_are_right() {
+    let lake = lake();
+    for sql in [
+        "select count(*), sum(a.k) from src a join src b on a.wide = b.wide",
+        "select count(*), sum(n) from (select wide, max(k) n from src group by wide)",
+    ] {
+        let table = Embedded::new().open(&lake.sql("t", sql), &limits(48)).await.unwrap();
+        let batches = crate::lake::read(table).await.unwrap();
+        let answer = &batches[0];
+        assert_eq!(answer.column(0).as_primitive::<Int64Type>().value(0), ROWS, "{sql}");
+        assert_eq!(answer.column(1).as_primitive::<Int64Type>().value(0), ROWS * (ROWS - 1) / 2, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_spill_ends_with_advice() {
+    let lake = lake();
+    let sql = "select count(*) from src a, src b where a.k < b.k and a.wide > b.wide";
+    let query = Query { ..lake.sql("t", sql) };
+    let result = match Embedded::new().open(&query, &limits(2)).await {
+        Ok(table) => crate::lake::read(table).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), Kind::OutOfSpace, "{error:?}");
+    assert!(error.help_line().contains("--memory"));
+}
