@@ -1,0 +1,178 @@
+//! Bad input gets an error that says what, where, why, what now; and loses nothing.
+
+use crate::support::Desk;
+
+#[test]
+fn a_missing_path() {
+    let desk = Desk::new();
+    desk.run(&["convert", "nowhere.parquet", "x.hyper"]).fails(3, "E130").says("nowhere.parquet");
+    desk.run(&["convert", "nowhere/*.parquet", "x.hyper"]).fails(3, "E130");
+}
+
+#[test]
+fn an_empty_directory() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path().join("empty")).unwrap();
+    desk.write("only-a-marker/_SUCCESS", "");
+    desk.run(&["convert", "empty", "x.hyper"]).fails(3, "E132");
+    desk.run(&["convert", "only-a-marker", "x.hyper"]).fails(3, "E132");
+}
+
+#[test]
+fn zero_rows_publish_an_empty_table_with_the_right_columns() {
+    let desk = Desk::new();
+    desk.parquet("z.parquet", "pa.schema([('a', pa.int64()), ('b', pa.string())]).empty_table().to_pydict(), schema=pa.schema([('a', pa.int64()), ('b', pa.string())])");
+    for route in ["direct", "streamed"] {
+        desk.run(&["convert", "z.parquet", "z.hyper", "--route", route, "--verify", "full"]).ok();
+        desk.run(&["describe", "z.hyper"]).ok().says("0 rows").says("bigint").says("text");
+    }
+    desk.write("header.csv", "a,b\n");
+    desk.run(&["convert", "header.csv", "h.hyper"]).ok().says("0 rows");
+}
+
+#[test]
+fn zero_columns_are_refused() {
+    let desk = Desk::new();
+    desk.python("import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.table({}), 'n.parquet')");
+    desk.run(&["convert", "n.parquet", "x.hyper"]).fails(6, "E201");
+    desk.write("a.csv", "a\n1\n");
+    desk.run(&["convert", "a.csv", "x.hyper", "--types", "a=drop"]).fails(6, "E201");
+}
+
+#[test]
+fn schemas_are_merged_where_safe_and_refused_where_not() {
+    let desk = Desk::new();
+    desk.parquet("m/1.parquet", "{'id': pa.array([1], pa.int32()), 'only_here': ['x']}");
+    desk.parquet("m/2.parquet", "{'id': pa.array([2**40], pa.int64())}");
+    desk.run(&["convert", "m", "m.hyper"]).ok();
+    assert_eq!(desk.rows("m.hyper", "id"), serde_json::json!([[1, "x"], [1_099_511_627_776_i64, null]]));
+    desk.parquet("c/1.parquet", "{'id': [1]}");
+    desk.parquet("c/2.parquet", "{'id': ['one']}");
+    desk.run(&["convert", "c", "c.hyper"]).fails(6, "E205").says("`id`");
+}
+
+#[test]
+fn corrupt_parquet_names_the_file() {
+    let desk = Desk::new();
+    desk.parquet("d/good.parquet", "{'id': list(range(1000))}");
+    desk.write("d/torn.parquet", b"PAR1 and then nothing that makes sense PAR1");
+    desk.run(&["convert", "d", "x.hyper"]).fails(3, "E131").says("torn.parquet");
+    // A footer that is whole over pages that are not: found while reading, and nothing is left behind.
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq, random\n\
+         pq.write_table(pa.table({'a': [random.random() for _ in range(200000)]}), 'pages.parquet', compression='zstd')\n\
+         b = bytearray(open('pages.parquet', 'rb').read())\n\
+         b[2000:90000] = bytes(88000)\n\
+         open('pages.parquet', 'wb').write(b)",
+    );
+    desk.write("x.hyper", "the old file");
+    for route in ["streamed", "direct"] {
+        desk.run(&["convert", "pages.parquet", "x.hyper", "--route", route]).fails(3, "E131").says("pages.parquet");
+        assert_eq!(std::fs::read_to_string(desk.path().join("x.hyper")).unwrap(), "the old file");
+    }
+    assert!(!desk.files().iter().any(|f| f.contains(".tmp")), "{:?}", desk.files());
+}
+
+#[test]
+fn broken_csv_rows_name_file_and_line() {
+    let desk = Desk::new();
+    desk.write("b.csv", "a,b\n1,2\n3\n4,5\n");
+    desk.run(&["convert", "b.csv", "x.hyper"]).fails(3, "E131").says("b.csv").says("3");
+}
+
+#[test]
+fn duplicate_column_names() {
+    let desk = Desk::new();
+    desk.write("a.csv", "a,b\n1,2\n");
+    let done = desk.run(&["convert", "a.csv", "x.hyper", "--sql", "select a as x, b as x from src"]);
+    assert!(done.code == 6 || done.code == 2, "{done:?}");
+    desk.python("import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=['x', 'x']), 'd.parquet')");
+    desk.run(&["convert", "d.parquet", "x.hyper"]).fails(6, "E202").says("`x`");
+}
+
+#[test]
+fn names_of_200_characters_and_with_quotes() {
+    let desk = Desk::new();
+    let long = "n".repeat(200);
+    desk.parquet("q.parquet", &format!("{{'{long}': [1], 'a \"b\" \\'c\\'; drop table x': [2], '😀 é': [3]}}"));
+    for route in ["direct", "streamed"] {
+        desk.run(&["convert", "q.parquet", "q.hyper", "--route", route]).ok();
+        assert_eq!(desk.rows("q.hyper", "1"), serde_json::json!([[1, 2, 3]]));
+    }
+    desk.run(&["describe", "q.hyper"]).ok().says(&long);
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file() {
+    let desk = Desk::new();
+    let small = desk.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(&small).status();
+    if !mounted.is_ok_and(|s| s.success()) {
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a small tmpfs");
+        return;
+    }
+    desk.write("small/x.hyper", "the old file");
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq, random\n\
+         pq.write_table(pa.table({'a': [random.random() for _ in range(2000000)]}), 'big.parquet')",
+    );
+    let result = std::panic::catch_unwind(|| {
+        for route in ["direct", "streamed"] {
+            desk.run(&["convert", "big.parquet", "small/x.hyper", "--route", route]).fails(1, "E102");
+            assert_eq!(std::fs::read_to_string(small.join("x.hyper")).unwrap(), "the old file");
+            assert_eq!(std::fs::read_dir(&small).unwrap().count(), 1, "{:?}", desk.files());
+        }
+    });
+    let _ = std::process::Command::new("umount").arg(&small).status();
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let desk = Desk::new();
+    desk.write("lakeport.toml", "[job.x]\nform = \"a.csv\"\nto = \"x.hyper\"\n");
+    desk.run(&["run", "x"]).fails(2, "E122").says("lakeport.toml").says("did you mean `from`?");
+}
+
+#[test]
+fn a_missing_secret_is_named_before_any_work() {
+    let desk = Desk::new();
+    desk.write("a.csv", "a\n1\n");
+    desk.write(
+        "lakeport.toml",
+        "[env.tab]\ntype = \"tableau\"\nurl = \"http://127.0.0.1:9\"\ntoken_name = \"t\"\ntoken_secret = { env = \"NO_SUCH_TOKEN\" }\n",
+    );
+    desk.run(&["run", "--from", "a.csv", "--to", "tab:A"]).fails(2, "E123").says("NO_SUCH_TOKEN");
+}
+
+#[test]
+fn an_unreachable_server() {
+    let desk = Desk::new();
+    desk.write("a.csv", "a\n1\n");
+    desk.write(
+        "lakeport.toml",
+        "[env.tab]\ntype = \"tableau\"\nurl = \"http://127.0.0.1:9\"\ntoken_name = \"t\"\ntoken_secret = { env = \"TOKEN\" }\n",
+    );
+    let done = desk.command(&["run", "--from", "a.csv", "--to", "tab:A"]).env("TOKEN", "x").output().unwrap();
+    let text = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(5), "{text}");
+    assert!(text.contains("error[E150]") && text.contains("127.0.0.1:9"), "{text}");
+    assert!(!desk.files().iter().any(|f| f.contains(".tmp")), "{:?}", desk.files());
+}
+
+#[test]
+fn bad_sql_and_unknown_names() {
+    let desk = Desk::new();
+    desk.write("a.csv", "amount\n1\n");
+    desk.run(&["convert", "a.csv", "x.hyper", "--sql", "selec * from src"]).fails(2, "E126");
+    desk.run(&["convert", "a.csv", "x.hyper", "--sql", "select amuont from src"]).fails(2, "E126");
+    desk.run(&["convert", "a.csv", "x.hyper", "--sql", "drop table src"]).fails(2, "E126");
+    desk.run(&["convert", "a.csv", "x.doc"]).fails(2, "E120").says(".hyper");
+    desk.run(&["run", "nojob"]).fails(2, "E124");
+    desk.run(&["convert", "nolake:a", "x.hyper"]).fails(2, "E124");
+    desk.run(&["convert", "a.csv", "x.hyper", "--types", "amuont=text"]).fails(2, "E120").says("did you mean `amount`?");
+    desk.run(&["convert", "a.csv", "x.hyper", "--memory", "lots"]).fails(2, "E120");
+}

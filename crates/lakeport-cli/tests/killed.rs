@@ -1,0 +1,82 @@
+//! `kill -9` at ten points of a run, then the run again: the target old or new and never between, nothing left behind.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Desk, hyperds_of};
+
+const POINTS: u32 = 10;
+
+#[test]
+fn killed_at_ten_points_the_next_run_heals() {
+    let desk = Desk::new();
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq\n\
+         n = 600000\n\
+         pq.write_table(pa.table({'id': range(n), 't': [f'row {i % 1000}' for i in range(n)]}), 'k.parquet')",
+    );
+    desk.write("small.csv", "id,t\n1,x\n");
+    let args = ["convert", "k.parquet", "out/k.hyper", "--route", "streamed"];
+    let began = Instant::now();
+    desk.run(&args).ok();
+    let whole = began.elapsed();
+    let rows = |desk: &Desk| desk.run(&["describe", "out/k.hyper", "--json"]).ok().json()["tables"][0]["rows"].clone();
+
+    let (mut before, mut after) = (0, 0);
+    for point in 0..POINTS {
+        // An old file with other content, so that half of the new one would show.
+        desk.run(&["convert", "small.csv", "out/k.hyper"]).ok();
+        let mut child = desk
+            .command(&args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole * point / POINTS + Duration::from_millis(5));
+        let _ = Command::new("kill").args(["-9", &child.id().to_string()]).status();
+        let _ = child.wait();
+        let gone = Instant::now();
+        while hyperds_of(&desk) > 0 {
+            assert!(gone.elapsed() < Duration::from_secs(20), "hyperd outlives its parent");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        match rows(&desk) {
+            r if r == 1 => before += 1,
+            r if r == 600_000 => after += 1,
+            other => panic!("killed at point {point}, the target holds {other} rows"),
+        }
+        desk.run(&args).ok();
+        assert_eq!(rows(&desk), 600_000, "after the rerun");
+        let left: Vec<_> = desk.files().into_iter().filter(|f| f.contains("lakeport-") || f.contains(".tmp")).collect();
+        assert!(left.is_empty(), "killed at point {point}, the rerun leaves {left:?}");
+    }
+    println!("killed {POINTS} times: {before} times the old file, {after} times the new one, never between");
+}
+
+#[test]
+fn interrupted_politely_it_leaves_nothing() {
+    let desk = Desk::new();
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq\n\
+         n = 3000000\n\
+         pq.write_table(pa.table({'id': range(n), 't': [f'row {i % 1000}' for i in range(n)]}), 'k.parquet')",
+    );
+    desk.write("k.hyper", "the old file");
+    for route in ["streamed", "direct"] {
+        let child = desk
+            .command(&["convert", "k.parquet", "k.hyper", "--route", route])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        let done = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(130), "{route}: {text}");
+        assert!(text.contains("error[E400]"), "{text}");
+        assert_eq!(hyperds_of(&desk), 0, "{route} leaves a hyperd");
+        assert_eq!(std::fs::read_to_string(desk.path().join("k.hyper")).unwrap(), "the old file");
+        assert!(!desk.files().iter().any(|f| f.contains(".tmp")), "{route} leaves {:?}", desk.files());
+    }
+}

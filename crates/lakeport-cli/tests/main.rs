@@ -1,0 +1,8 @@
+//! Drives the real binary, with real hyperd and judges that Lakeport did not write.
+
+mod bad_input;
+mod killed;
+mod publish;
+mod support;
+mod terminal;
+mod values;

@@ -1,0 +1,145 @@
+//! The value battery: what pyarrow wrote is what tableauhyperapi and pantab read.
+
+use crate::support::{Desk, python};
+
+fn torture(desk: &Desk, args: &[&str]) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture.py");
+    let output = python().arg(script).args(args).current_dir(desk.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn every_type_and_edge_arrives_as_it_left() {
+    let desk = Desk::new();
+    torture(&desk, &["make", "."]);
+    let wishes = ["list_json=json", "map_json=json", "struct_json=json", "struct_flat=flatten"];
+    let mut args = vec!["convert", "all.parquet", "all.hyper", "--verify", "full"];
+    wishes.iter().for_each(|w| args.extend(["--types", w]));
+    desk.run(&args).ok().says("every value");
+    print!("{}", torture(&desk, &["compare", "all.hyper", "all"]));
+}
+
+#[test]
+fn both_routes_give_the_same_values() {
+    let desk = Desk::new();
+    torture(&desk, &["make", "."]);
+    for route in ["direct", "streamed"] {
+        let file = format!("{route}.hyper");
+        let done = desk.run(&["convert", "plain.parquet", &file, "--route", route, "--verify", "full", "--json"]).ok().json();
+        assert_eq!(done["plan"]["tables"][0]["route"], route);
+        assert_eq!(done["tables"][0]["left"], done["tables"][0]["arrived"]);
+        print!("{route}: {}", torture(&desk, &["compare", &file, "plain"]));
+    }
+}
+
+#[test]
+fn fingerprints_of_both_routes_agree() {
+    // Taken by Lakeport over the stream, and by hyperd over the source files: two implementations of one definition.
+    let desk = Desk::new();
+    torture(&desk, &["make", "."]);
+    let print = |route: &str| {
+        let done = desk.run(&["convert", "plain.parquet", "x.hyper", "--route", route, "--json"]).ok().json();
+        done["tables"][0]["left"].clone()
+    };
+    assert_eq!(print("direct"), print("streamed"));
+}
+
+#[test]
+fn the_lowest_file_format_version_is_written() {
+    let desk = Desk::new();
+    desk.parquet("two.parquet", "{'a': pa.array([1])}");
+    desk.parquet("three.parquet", "{'a': pa.array([1], pa.decimal128(38, 0))}");
+    for (file, version) in [("two", "2"), ("three", "3")] {
+        let plan = desk.run(&["plan", "--from", &format!("{file}.parquet"), "--to", "x.hyper", "--json"]).ok().json();
+        assert_eq!(plan["plans"][0]["tables"][0]["facts"]["hyper_version"], version);
+    }
+}
+
+#[test]
+fn values_finer_than_the_type_stop_the_run_unless_accepted() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'id': pa.array([1, 2, 3]), 'at': pa.array([1000, 1001, None], pa.timestamp('ns'))}");
+    desk.run(&["convert", "t.parquet", "t.hyper"]).fails(6, "E204").says("column `at`").says("--lossy=at");
+    assert!(!desk.path().join("t.hyper").exists());
+    let done = desk.run(&["convert", "t.parquet", "t.hyper", "--lossy=at", "--json"]).ok().json();
+    assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "at": 1 }));
+    let rows = desk.rows("t.hyper", "1");
+    assert_eq!(rows[1][1], "1970-01-01 00:00:00.000001");
+    assert!(rows[2][1].is_null());
+}
+
+#[test]
+fn dates_outside_of_the_calendar_stop_the_run() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'d': pa.array([0, 2932897], pa.date32())}");
+    desk.run(&["convert", "t.parquet", "t.hyper", "--route", "streamed"]).fails(6, "E204").says("9999-12-31");
+}
+
+#[test]
+fn a_wide_decimal_needs_file_format_3_or_consent() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'amount': pa.array([1], pa.decimal128(38, 10))}");
+    desk.write("lakeport.toml", "[env.out]\ntype = \"store\"\nroot = \"out\"\nhyper_version = 2\n");
+    desk.run(&["run", "--from", "t.parquet", "--to", "out:t.hyper"])
+        .fails(6, "E206")
+        .says("column `amount` cannot be kept exactly")
+        .says("caused by: decimal(38,10) needs hyper file format 3, the environment allows 2")
+        .says("hyper_version = 3");
+    desk.run(&["plan", "--from", "t.parquet", "--to", "out:t.hyper"]).fails(6, "E206").says("lossy");
+    desk.run(&["run", "--from", "t.parquet", "--to", "out:t.hyper", "--lossy"]).ok();
+    desk.run(&["run", "--from", "t.parquet", "--to", "out:t.hyper", "--lossy=amount", "--types", "amount=double"]).ok();
+}
+
+#[test]
+fn several_tables_with_keys_in_one_file() {
+    let desk = Desk::new();
+    desk.parquet("o.parquet", "pa.table({'id': [1, 2], 'c': ['a', 'b']})");
+    desk.parquet("c.parquet", "pa.table({'c': ['a', 'b'], 'n': ['A', None]})");
+    desk.write(
+        "lakeport.toml",
+        r#"
+[job.shop]
+to = "shop.hyper"
+[job.shop.tables.orders]
+from = "o.parquet"
+primary_key = ["id"]
+foreign_keys = [{ columns = ["c"], references = "customers" }]
+[job.shop.tables.customers]
+from = "c.parquet"
+sql = "select * from src where c <> 'z'"
+primary_key = ["c"]
+"#,
+    );
+    desk.run(&["run", "shop"]).ok();
+    let code = r#"
+from tableauhyperapi import *
+with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as h:
+    with Connection(h.endpoint, "shop.hyper") as c:
+        for t in sorted(c.catalog.get_table_names("Extract"), key=str):
+            d = c.catalog.get_table_definition(t)
+            print(t.name.unescaped, [(x.name.unescaped, x.nullability.name) for x in d.columns], c.execute_scalar_query(f"select count(*) from {t}"))
+        print(c.execute_list_query("select contype from pg_catalog.pg_constraint order by 1"))
+"#;
+    let text = desk.python(code);
+    assert!(text.contains("customers [('c', 'NOT_NULLABLE'), ('n', 'NULLABLE')] 2"), "{text}");
+    assert!(text.contains("orders [('id', 'NOT_NULLABLE'), ('c', 'NULLABLE')] 2"), "{text}");
+    assert!(text.contains("'f'") && text.contains("'p'"), "{text}");
+}
+
+#[test]
+fn geographies_are_made_from_well_known_text_by_wish() {
+    let desk = Desk::new();
+    desk.write("g.csv", "id,at\n1,POINT(1 2)\n2,\n");
+    desk.run(&["convert", "g.csv", "g.hyper", "--types", "at=geography"]).ok();
+    desk.run(&["describe", "g.hyper"]).ok().says("geography").says("2 rows");
+}
+
+#[test]
+fn an_interval_is_kept_as_iso_8601_text() {
+    let desk = Desk::new();
+    desk.write("a.csv", "id\n1\n");
+    desk.run(&["convert", "a.csv", "a.hyper", "--sql", "select id, interval '14 months 3 days 4.5 seconds' as i from src"]).ok();
+    assert_eq!(desk.rows("a.hyper", "1"), serde_json::json!([[1, "P1Y2M3DT4.5S"]]));
+}
