@@ -19,9 +19,9 @@ stop
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 
-say lakeport check --install-hyperd
-"$LAKEPORT" check --install-hyperd lake 2>/dev/null | head -1 || "$LAKEPORT" check --install-hyperd lake | head -1
 "$LAKEPORT_PYTHON" demo/make_lake.py demo-lake
+say lakeport check --install-hyperd lake
+"$LAKEPORT" check --install-hyperd lake
 
 rm -rf "$data"
 mkdir -p .lakeport

@@ -26,12 +26,7 @@ fn killed_at_ten_points_the_next_run_heals() {
     for point in 0..POINTS {
         // An old file with other content, so that half of the new one would show.
         desk.run(&["convert", "small.csv", "out/k.hyper"]).ok();
-        let mut child = desk
-            .command(&args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = desk.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(whole * point / POINTS + Duration::from_millis(5));
         let _ = Command::new("kill").args(["-9", &child.id().to_string()]).status();
         let _ = child.wait();

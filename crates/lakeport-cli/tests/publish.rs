@@ -43,7 +43,10 @@ fn a_table_becomes_a_verified_data_source() {
 fn a_large_file_goes_in_blocks() {
     let desk = Desk::new();
     let sandbox = Sandbox::start(&desk);
-    desk.write("lakeport.toml", sandbox.toml("project = \"P\"\ncreate_project = true\nsingle_request_limit = \"1MiB\"\nchunk_size = \"1MiB\""));
+    desk.write(
+        "lakeport.toml",
+        sandbox.toml("project = \"P\"\ncreate_project = true\nsingle_request_limit = \"1MiB\"\nchunk_size = \"1MiB\""),
+    );
     desk.python(
         "import pyarrow as pa, pyarrow.parquet as pq, random\n\
          pq.write_table(pa.table({'a': [random.random() for _ in range(500000)]}), 'r.parquet')",

@@ -9,7 +9,8 @@ fn stdout_is_one_json_document_in_success_and_failure() {
     let ok = desk.run(&["convert", "a.csv", "a.hyper", "--json"]).ok().json();
     assert_eq!((&ok["schema"], &ok["ok"]), (&1.into(), &true.into()));
     assert_eq!(ok["tables"][0]["rows"], 2);
-    for args in [&["convert", "none.csv", "a.hyper", "--json"][..], &["plan", "--from", "none.csv", "--to", "a.hyper", "--json"]] {
+    for args in [&["convert", "none.csv", "a.hyper", "--json"][..], &["plan", "--from", "none.csv", "--to", "a.hyper", "--json"]]
+    {
         let done = desk.run(args);
         let e = done.json();
         assert_eq!((done.code, &e["ok"], &e["exit_code"]), (3, &false.into(), &3.into()));

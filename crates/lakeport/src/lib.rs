@@ -14,6 +14,7 @@ pub mod error;
 pub mod export;
 mod lakeport;
 pub mod limits;
+mod nearest;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::Mode;
+use crate::nearest::nearest;
 use crate::types::{ForeignKey, Keys, Lossy, Wish, Wishes};
 use crate::verify::Verify;
 
@@ -403,10 +404,9 @@ struct Partial {
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Error {
     let e = Error::new(Kind::UnknownName, format!("there is no {what} `{name}`"));
-    let nearest = known.clone().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    match nearest {
-        Some(near) if strsim::jaro_winkler(near, name) > 0.7 => e.help(format!("did you mean `{near}`?")),
-        Some(_) => e.help(format!("there are: {}", known.cloned().collect::<Vec<_>>().join(", "))),
+    match nearest(name, known.clone().map(String::as_str)) {
+        Some(near) => e.help(format!("did you mean `{near}`?")),
+        None if known.clone().next().is_some() => e.help(format!("there are: {}", known.cloned().collect::<Vec<_>>().join(", "))),
         None => e.help("write one into lakeport.toml; `lakeport init` makes a commented file"),
     }
 }
@@ -418,11 +418,10 @@ fn explain(e: &toml::de::Error) -> Error {
     if message.starts_with("unknown field") {
         let key = quoted.next().unwrap_or_default().to_owned();
         let known: Vec<_> = quoted.map(str::to_owned).collect();
-        let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, &key).total_cmp(&strsim::jaro_winkler(b, &key)));
         let e = Error::new(Kind::UnknownKey, format!("unknown key `{key}`")).at("key", &key);
-        return match nearest {
+        return match nearest(&key, known.iter().map(String::as_str)) {
             Some(near) => e.help(format!("did you mean `{near}`? the keys here are {}", known.join(", "))),
-            None => e,
+            None => e.help(format!("the keys here are {}", known.join(", "))),
         };
     }
     if message.contains("SecretRef") || message.contains("wanted string or table") && message.contains("enum") {

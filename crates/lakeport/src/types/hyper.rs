@@ -306,6 +306,10 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
             );
         }
     }
+    for column in &mut columns {
+        // A key cannot be NULL, whatever the source says of it; a NULL in it stops the run.
+        column.nullable &= !wishes.keys.primary.contains(&column.name);
+    }
     let needed =
         columns.iter().filter_map(|c| HyperType::parse(&c.target_type)).map(HyperType::version).max().unwrap_or(OLDEST_VERSION);
     Ok(Mapping {

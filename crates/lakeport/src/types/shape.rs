@@ -73,7 +73,7 @@ impl Shaper {
             }
             if !column.nullable && shaped.null_count() > 0 {
                 return Err(Error::new(
-                    Kind::SourceUnreadable,
+                    Kind::ValueRefused,
                     format!("column `{}` is declared NOT NULL and holds a NULL", column.name),
                 )
                 .at("column", &column.name));

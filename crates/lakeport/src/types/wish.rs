@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Kind, Result};
+use crate::nearest::nearest;
 
 /// Which columns may lose information.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -84,13 +85,13 @@ impl Wishes {
             // A dotted name may be a field below a flattened column.
             let known = |c: &str| c == wished || wished.strip_prefix(c).is_some_and(|rest| rest.starts_with('.'));
             if !columns.clone().any(known) {
-                let nearest = columns.max_by(|a, b| strsim::jaro_winkler(a, wished).total_cmp(&strsim::jaro_winkler(b, wished)));
+                let near = nearest(wished, columns);
                 let e = Error::new(
                     Kind::Usage,
                     format!("a type or loss is given for column `{wished}`, which the source does not have"),
                 )
                 .at("column", wished);
-                return Err(match nearest {
+                return Err(match near {
                     Some(name) => e.help(format!("did you mean `{name}`?")),
                     None => e,
                 });

@@ -49,25 +49,20 @@ fn number(row: &Row, index: usize) -> Result<u64> {
         .ok_or_else(|| Error::new(Kind::VerifyFailed, "hyperd answered a count with something else"))
 }
 
-/// Five texts of the answer as one column's print, in the canonical forms of the other side.
+/// Five values of the answer as one column's print, in the canonical forms of the other side.
 fn one(row: &Row, at: usize, name: &str, measure: Measure, rows: u64) -> Result<ColumnPrint> {
     let values = number(row, at)?;
     let canonical = |text: String| -> Result<String> {
         match measure {
-            Measure::Float => {
-                let value = match text.as_str() {
-                    "Infinity" => f64::INFINITY,
-                    "-Infinity" => f64::NEG_INFINITY,
-                    other => other.parse().wrap(Kind::VerifyFailed, || format!("hyperd answered `{other}` for a number"))?,
-                };
-                Ok(show_float(value))
-            }
             Measure::Decimal(_, scale) => unscaled(&text, scale),
             _ => Ok(text),
         }
     };
-    let min = row.get_string(at + 2).map(canonical).transpose()?;
-    let max = row.get_string(at + 3).map(canonical).transpose()?;
+    let extreme = |index: usize| match measure {
+        Measure::Float => Ok(row.get_f64(index).map(show_float)),
+        _ => row.get_string(index).map(canonical).transpose(),
+    };
+    let (min, max) = (extreme(at + 2)?, extreme(at + 3)?);
     let sum = match (measure, row.get_string(at + 4)) {
         (Measure::Opaque, _) => None,
         // A sum over nothing is 0 on the other side.

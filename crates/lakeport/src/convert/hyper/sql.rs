@@ -31,11 +31,7 @@ pub(super) fn declare(tables: &[&Mapping]) -> Vec<String> {
         let columns: Vec<_> = mapping
             .columns
             .iter()
-            .map(|c| {
-                // A key column cannot be NULL, whatever the source says of it; a NULL in it stops the load.
-                let not_null = !c.nullable || mapping.keys.primary.contains(&c.name);
-                format!("{} {}{}", name(&c.name), c.target_type, if not_null { " NOT NULL" } else { "" })
-            })
+            .map(|c| format!("{} {}{}", name(&c.name), c.target_type, if c.nullable { "" } else { " NOT NULL" }))
             .collect();
         all.push(format!("CREATE TABLE {} ({})", table(mapping), columns.join(", ")));
     }
@@ -138,7 +134,7 @@ fn decimal_literal(value: i128, scale: i8) -> String {
     format!("CAST('{sign}{whole}.{fraction}' AS NUMERIC(38,{scale}))")
 }
 
-/// The columns of one measuring query: per column five texts — values, NaNs, least, greatest, sum.
+/// The columns of one measuring query: per column five values: count, NaNs, least, greatest, sum.
 pub(super) fn measures(columns: &[ColumnMapping]) -> String {
     let mut list = vec!["CAST(COUNT(*) AS TEXT)".to_owned()];
     for column in columns {
@@ -173,11 +169,8 @@ pub(super) fn measures(columns: &[ColumnMapping]) -> String {
                      WHEN {c} > -2147483648 AND {c} < 2147483648 THEN CAST(TRUNC({c} * 2147483648.0::double precision) AS BIGINT) \
                      WHEN {c} > -4611686018427387904 AND {c} < 4611686018427387904 THEN CAST(TRUNC({c}) AS BIGINT) ELSE 0 END"
                 );
-                [
-                    format!("CAST(MIN({real}) AS TEXT)"),
-                    format!("CAST(MAX({real}) AS TEXT)"),
-                    format!("CAST(SUM(CAST({scaled} AS NUMERIC(38,0))) AS TEXT)"),
-                ]
+                // Not as text: hyperd prints 15 digits, two less than a double has.
+                [format!("MIN({real})"), format!("MAX({real})"), format!("CAST(SUM(CAST({scaled} AS NUMERIC(38,0))) AS TEXT)")]
             }
             Measure::Text => [
                 format!("MIN(LEFT({c}, {TEXT_PREFIX}))"),

@@ -225,7 +225,8 @@ fn work(connection: &Connection, tables: &[Mapping], inbox: &Receiver<Order>, sp
             Order::Block(_) | Order::End => return Err(Error::new(Kind::Unexpected, "a block came outside of a COPY")),
         }
     }
-    Ok(())
+    // Written out and let go of before this returns; closing the connection alone lets hyperd take its time.
+    connection.unload_release().wrap(Kind::WriteFailed, || "hyperd cannot complete the file".into())
 }
 
 /// One COPY, from `Begin` to `End`.
