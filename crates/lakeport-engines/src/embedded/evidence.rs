@@ -70,7 +70,6 @@ impl Evidence {
         self.0 == 0
     }
 
-
     /// The type that keeps every value seen.
     pub(super) fn data_type(self) -> DataType {
         let only = |allowed: u16| self.0 != 0 && self.0 & !allowed == 0;
