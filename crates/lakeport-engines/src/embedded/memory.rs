@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionStateBuilder, config::SessionConfig};
 use datafusion::prelude::SessionContext;
 use lakeport::error::{Kind, Result, Wrap};
 use lakeport::limits::Limits;
+
+use super::pool::Pool;
 
 /// What a sort reserves for merging its spilled runs, where the limit allows it.
 const MERGE_RESERVE: usize = 10 * 1024 * 1024;
@@ -20,7 +21,7 @@ pub(super) fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
     // Files go where TMPDIR says and are gone with the query; the disk is the only bound.
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory).with_max_temp_directory_size(u64::MAX);
     RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(pool(limits))))
+        .with_memory_pool(Arc::new(Pool::new(pool(limits))))
         .with_disk_manager_builder(disk)
         .build_arc()
         .wrap(Kind::OutOfSpace, || "the directory for spilling cannot be used".to_owned())
@@ -39,7 +40,7 @@ pub(super) fn session(limits: &Limits, runtime: Arc<RuntimeEnv>, joins: Joins) -
     options.execution.parquet.schema_force_view_types = false;
     options.sql_parser.map_string_types_to_utf8view = false;
     // Each core's sort keeps a reserve for merging; together they must leave most of the pool to sorting.
-    options.execution.sort_spill_reservation_bytes = MERGE_RESERVE.min(pool(limits) / (8 * cores));
+    options.execution.sort_spill_reservation_bytes = MERGE_RESERVE.min(pool(limits) / (16 * cores));
     options.optimizer.prefer_hash_join = joins == Joins::Hash;
     let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
     SessionContext::new_with_state(state)

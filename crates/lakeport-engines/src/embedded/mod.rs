@@ -18,9 +18,11 @@ mod evidence;
 mod fault;
 mod hive;
 mod layout;
+mod listing;
 mod memory;
 mod ndjson;
 mod parquet;
+mod pool;
 mod schema;
 mod sql;
 mod store;
@@ -68,8 +70,7 @@ impl Engine for Embedded {
     }
 
     async fn list(&self, at: &Location) -> Result<Vec<Listed>> {
-        let _ = at;
-        Err(Error::new(Kind::Unsupported, "listing comes next"))
+        listing::list(at).await
     }
 }
 

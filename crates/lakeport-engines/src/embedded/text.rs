@@ -180,8 +180,8 @@ impl Reading {
             }
             let taken = self.decoder.decode(&self.chunk).map_err(|e| broken(e, &self.shown))?;
             self.chunk = self.chunk.slice(taken..);
-            // A decoder that takes no more is full; one whose input ended has what it has.
-            if !self.chunk.is_empty() || self.ended {
+            // A decoder that takes nothing is full, or has all of the file; one may also stop after the header.
+            if taken == 0 || self.ended {
                 let batch = self.decoder.flush().map_err(|e| broken(e, &self.shown))?;
                 return batch.map(|batch| self.decoder.shape(batch, &self.wanted)).transpose();
             }
