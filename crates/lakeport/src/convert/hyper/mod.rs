@@ -21,7 +21,7 @@ mod read_back;
 mod sql;
 mod write;
 
-use process::{Hyperd, READ_ALIAS};
+use process::Hyperd;
 
 /// The format, and the one `hyperd` all its users share.
 #[derive(Debug, Default)]
@@ -98,9 +98,7 @@ impl Format for Hyper {
         tables
             .iter()
             .map(|m| {
-                read_back::fingerprint(&connection, &format!("{}.{}", sql::name(READ_ALIAS), sql::table(m)), m, verify)
-                    .at("table", &m.table)
-                    .during("read the file back")
+                read_back::fingerprint(&connection, &sql::table(m), m, verify).at("table", &m.table).during("read the file back")
             })
             .collect()
     }

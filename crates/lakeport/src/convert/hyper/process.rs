@@ -13,8 +13,8 @@ use hyperdb_api::{Connection, CreateMode, HyperProcess, Parameters};
 use super::install;
 use crate::error::{Error, Kind, Result, Wrap};
 
-/// What a database opened by [`Hyperd::read`] is called in SQL.
-pub const READ_ALIAS: &str = "file";
+/// What the one database of a connection is called in SQL.
+pub const DATABASE: &str = "file";
 
 /// A running `hyperd`, shared by everything in this process that needs one; ends when the last user drops it.
 #[derive(Debug)]
@@ -54,30 +54,41 @@ impl Hyperd {
         Ok(Arc::new(Self { process: Mutex::new(Some(process)), endpoint, scratch, peak, stop }))
     }
 
-    /// Connects to a database file, which `hyperd` opens under its absolute path.
+    /// Connects to a database of one's own making, in the client's usual way.
     ///
     /// # Errors
-    /// `WriteFailed` or `SourceUnreadable` by the mode, with hyperd's own words as the cause.
-    pub fn connect(&self, database: &Path, mode: CreateMode) -> Result<Connection> {
-        let database = absolute(database)?;
-        let kind = if matches!(mode, CreateMode::DoNotCreate) { Kind::SourceUnreadable } else { Kind::WriteFailed };
-        Connection::connect(&self.endpoint, &database.to_string_lossy(), mode)
-            .wrap(kind, || format!("hyperd cannot open {}", database.display()))
+    /// `WriteFailed` with hyperd's own words as the cause.
+    pub fn connect(&self, file: &Path, mode: CreateMode) -> Result<Connection> {
+        let file = absolute(file)?;
+        Connection::connect(&self.endpoint, &file.to_string_lossy(), mode)
+            .wrap(Kind::WriteFailed, || format!("hyperd cannot open {}", file.display()))
     }
 
-    /// Connects to a finished file for reading, under the name [`READ_ALIAS`].
+    /// Connects to a file for writing, as [`DATABASE`]; end with [`release`].
+    ///
+    /// # Errors
+    /// `WriteFailed`, with hyperd's own words as the cause.
+    pub fn write(&self, file: &Path) -> Result<Connection> {
+        self.attach(file, "", Kind::WriteFailed)
+    }
+
+    /// Connects to a finished file for reading, as [`DATABASE`].
     ///
     /// Opened the usual way, hyperd rewrites parts of a file even when it is only queried (measured: its SHA-256 changes).
     ///
     /// # Errors
     /// `SourceUnreadable` when hyperd cannot open it.
-    pub fn read(&self, database: &Path) -> Result<Connection> {
-        let database = absolute(database)?;
+    pub fn read(&self, file: &Path) -> Result<Connection> {
+        self.attach(file, " WITH (access_mode=readonly)", Kind::SourceUnreadable)
+    }
+
+    fn attach(&self, file: &Path, with: &str, kind: Kind) -> Result<Connection> {
+        let file = absolute(file)?;
         let connection = self.connect_bare()?;
-        let path = super::sql::name(&database.to_string_lossy());
+        let path = super::sql::name(&file.to_string_lossy());
         connection
-            .execute_command(&format!("ATTACH DATABASE {path} AS \"{READ_ALIAS}\" WITH (access_mode=readonly)"))
-            .wrap(Kind::SourceUnreadable, || format!("hyperd cannot open {}", database.display()))?;
+            .execute_command(&format!("ATTACH DATABASE {path} AS \"{DATABASE}\"{with}"))
+            .wrap(kind, || format!("hyperd cannot open {}", file.display()))?;
         Ok(connection)
     }
 
@@ -111,6 +122,15 @@ impl Drop for Hyperd {
             let _ = process.shutdown_timeout(Duration::from_secs(5));
         }
     }
+}
+
+/// Writes a file out and lets go of it before it returns; closing the connection alone lets hyperd take its time.
+///
+/// # Errors
+/// `WriteFailed`, `OutOfSpace`.
+pub fn release(connection: &Connection) -> Result<()> {
+    let detached = connection.execute_command(&format!("DETACH DATABASE \"{DATABASE}\""));
+    detached.map(|_| ()).wrap(Kind::WriteFailed, || "hyperd cannot complete the file".into())
 }
 
 /// The one spelling of a path that all users of one `hyperd` share: its directory resolved, its name kept.

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use hyperdb_api::{Connection, Row};
 
-use super::process::READ_ALIAS;
+use super::process::DATABASE;
 use super::sql;
 use crate::convert::{ColumnDescription, TableDescription};
 use crate::error::{Context, Error, Kind, Result, Wrap};
@@ -182,7 +182,7 @@ impl Read for BlockReader {
 /// The user's tables of an opened database, with columns and rows.
 pub(super) fn tables(connection: &Connection, path: &Path) -> Result<Vec<TableDescription>> {
     // Asked of the catalog itself: the client's helpers refuse names of more than 63 bytes.
-    let file = sql::name(READ_ALIAS);
+    let file = sql::name(DATABASE);
     let catalog = format!(
         "SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'n' ELSE 'y' END \
          FROM {file}.pg_catalog.pg_attribute a JOIN {file}.pg_catalog.pg_class c ON a.attrelid = c.oid \

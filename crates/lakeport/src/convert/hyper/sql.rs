@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::process::DATABASE;
 use crate::source::{Comparison, Literal, PlainScan, PlainSource, Predicate};
 use crate::types::{ColumnMapping, Mapping};
 use crate::verify::{MODULUS, Measure, SUMMED_DIGITS, TEXT_PREFIX, measure};
@@ -19,14 +20,18 @@ pub(super) fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-/// `"Extract"."orders"`.
+/// `"file"."Extract"."orders"`.
 pub(super) fn table(mapping: &Mapping) -> String {
-    format!("{}.{}", name(SCHEMA), name(&mapping.table))
+    in_schema(&mapping.table)
+}
+
+fn in_schema(table: &str) -> String {
+    format!("{}.{}.{}", name(DATABASE), name(SCHEMA), name(table))
 }
 
 /// The statements that declare the tables and their keys, in an order in which foreign keys find what they refer to.
 pub(super) fn declare(tables: &[&Mapping]) -> Vec<String> {
-    let mut all = vec![format!("CREATE SCHEMA {}", name(SCHEMA))];
+    let mut all = vec![format!("CREATE SCHEMA {}.{}", name(DATABASE), name(SCHEMA))];
     for mapping in tables {
         let columns: Vec<_> = mapping
             .columns
@@ -42,11 +47,10 @@ pub(super) fn declare(tables: &[&Mapping]) -> Vec<String> {
     for mapping in tables {
         for key in &mapping.keys.foreign {
             all.push(format!(
-                "ALTER TABLE {} ADD ASSUMED FOREIGN KEY ({}) REFERENCES {}.{} ({})",
+                "ALTER TABLE {} ADD ASSUMED FOREIGN KEY ({}) REFERENCES {} ({})",
                 table(mapping),
                 list(&key.columns),
-                name(SCHEMA),
-                name(&key.table),
+                in_schema(&key.table),
                 list(&key.references)
             ));
         }

@@ -11,9 +11,9 @@ use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
 use arrow::ipc::writer::StreamWriter;
-use hyperdb_api::{Connection, CreateMode};
+use hyperdb_api::Connection;
 
-use super::process::{Hyperd, absolute};
+use super::process::{Hyperd, absolute, release};
 use super::{read_back, sql};
 use crate::convert::{Writer, Written};
 use crate::error::{Error, Kind, Result, Wrap};
@@ -74,7 +74,7 @@ impl HyperWriter {
         bare.execute_command(&format!("CREATE DATABASE {} WITH VERSION {version}", sql::name(&path.to_string_lossy())))
             .wrap(Kind::WriteFailed, failed)?;
         drop(bare);
-        let connection = hyperd.connect(&path, CreateMode::DoNotCreate)?;
+        let connection = hyperd.write(&path)?;
         for statement in sql::declare(tables) {
             connection.execute_command(&statement).wrap(Kind::WriteFailed, failed)?;
         }
@@ -225,8 +225,7 @@ fn work(connection: &Connection, tables: &[Mapping], inbox: &Receiver<Order>, sp
             Order::Block(_) | Order::End => return Err(Error::new(Kind::Unexpected, "a block came outside of a COPY")),
         }
     }
-    // Written out and let go of before this returns; closing the connection alone lets hyperd take its time.
-    connection.unload_release().wrap(Kind::WriteFailed, || "hyperd cannot complete the file".into())
+    release(connection)
 }
 
 /// One COPY, from `Begin` to `End`.
