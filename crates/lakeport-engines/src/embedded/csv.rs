@@ -87,6 +87,8 @@ struct Reading {
     fields: usize,
     /// The line on which the record being read began.
     line: u64,
+    /// The line reached.
+    lines: u64,
     header: Vec<String>,
     places: Vec<usize>,
     rows: u64,
@@ -101,6 +103,7 @@ impl Default for Reading {
             ends: vec![0; 64],
             fields: 0,
             line: 1,
+            lines: 1,
             header: Vec::new(),
             places: Vec::new(),
             rows: 0,
@@ -112,8 +115,20 @@ impl Reading {
     fn digest(&mut self, mut input: &[u8], columns: &mut Columns) -> Result<()> {
         let last = input.is_empty();
         loop {
+            if self.used == 0 && self.fields == 0 {
+                // Blank lines between rows are no rows; skipped here, they leave the next row its true line.
+                while let [b'\r' | b'\n', rest @ ..] = input {
+                    self.lines += u64::from(input[0] == b'\n');
+                    input = rest;
+                }
+                self.line = self.lines;
+                if input.is_empty() && !last {
+                    return Ok(());
+                }
+            }
             let (result, read, wrote, ended) =
                 self.reader.read_record(input, &mut self.record[self.used..], &mut self.ends[self.fields..]);
+            self.lines += input[..read].iter().map(|b| u64::from(*b == b'\n')).sum::<u64>();
             input = &input[read..];
             self.used += wrote;
             self.fields += ended;
@@ -123,7 +138,6 @@ impl Reading {
                 ReadRecordResult::Record => {
                     self.record_done(columns).map_err(|e| e.at("line", self.line))?;
                     (self.used, self.fields) = (0, 0);
-                    self.line = self.reader.line();
                 }
                 ReadRecordResult::InputEmpty if !last => return Ok(()),
                 ReadRecordResult::InputEmpty | ReadRecordResult::End => return Ok(()),

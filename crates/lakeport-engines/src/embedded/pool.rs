@@ -12,10 +12,10 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use lakeport::limits::show_size;
 
 /// Of twenty parts of the pool, those that spilling steps share.
-const SPILLING: usize = 10;
-/// Of twenty parts of the pool, those that merges of sorted runs share; what they work on is at most half of what the
-/// sorts hold, because a sort reserves each batch twice.
-const MERGING: usize = 7;
+const SPILLING: usize = 9;
+/// Of twenty parts of the pool, those that merges of sorted runs share: as much as the sorts, because a sort in memory
+/// is merged once more beside itself.
+const MERGING: usize = 9;
 const PARTS: usize = 20;
 
 /// How DataFusion calls the merges: they take all they are given and work with less as well.
@@ -51,27 +51,31 @@ pub(super) struct Pool {
     used: Mutex<Used>,
 }
 
+/// How many there are of a class, and what they hold together.
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    consumers: usize,
+    bytes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Used {
-    spillers: usize,
-    merges: usize,
-    /// Bytes reserved by those that fail without them.
-    firm: usize,
-    /// Bytes reserved by all others.
-    soft: usize,
+    spilling: Held,
+    merging: Held,
+    failing: Held,
 }
 
 impl Used {
-    fn bytes(&mut self, class: Class) -> &mut usize {
-        if class == Class::Fails { &mut self.firm } else { &mut self.soft }
+    fn of(&mut self, class: Class) -> &mut Held {
+        match class {
+            Class::Spills => &mut self.spilling,
+            Class::Merges => &mut self.merging,
+            Class::Fails => &mut self.failing,
+        }
     }
 
-    fn consumers(&mut self, class: Class) -> Option<&mut usize> {
-        match class {
-            Class::Spills => Some(&mut self.spillers),
-            Class::Merges => Some(&mut self.merges),
-            Class::Fails => None,
-        }
+    fn bytes(&self) -> usize {
+        self.spilling.bytes + self.merging.bytes + self.failing.bytes
     }
 }
 
@@ -85,17 +89,19 @@ impl Pool {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a reservation may grow by.
-    fn free(&self, class: Class, held: usize, used: &Used) -> usize {
-        let (parts, consumers) = match class {
-            Class::Fails => return self.size.saturating_sub(used.firm.saturating_add(used.soft)),
-            Class::Spills => (SPILLING, used.spillers),
-            Class::Merges => (MERGING, used.merges),
+    /// What a reservation that holds so much may grow by.
+    fn free(&self, class: Class, reserved: usize, used: &Used) -> usize {
+        let left = self.size.saturating_sub(used.bytes());
+        let (parts, held) = match class {
+            Class::Fails => return left,
+            Class::Spills => (SPILLING, used.spilling),
+            Class::Merges => (MERGING, used.merging),
         };
-        // What firm reservations took beyond their own part is shared out no more.
-        let lent = used.firm.saturating_sub(self.size / PARTS * (PARTS - SPILLING - MERGING));
+        // What others took beyond their own part is shared out no more.
+        let lent = used.failing.bytes.saturating_sub(self.size / PARTS * (PARTS - SPILLING - MERGING));
         let part = (self.size / PARTS * parts).saturating_sub(lent);
-        (part / consumers.max(1)).saturating_sub(held)
+        let share = (part / held.consumers.max(1)).saturating_sub(reserved);
+        share.min(part.saturating_sub(held.bytes)).min(left)
     }
 
     fn refused(&self, reservation: &MemoryReservation, more: usize, free: usize) -> DataFusionError {
@@ -117,25 +123,23 @@ impl MemoryPool for Pool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        if let Some(count) = self.used().consumers(Class::of(consumer)) {
-            *count += 1;
-        }
+        self.used().of(Class::of(consumer)).consumers += 1;
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        if let Some(count) = self.used().consumers(Class::of(consumer)) {
-            *count = count.saturating_sub(1);
-        }
+        let mut used = self.used();
+        let held = used.of(Class::of(consumer));
+        held.consumers = held.consumers.saturating_sub(1);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        *self.used().bytes(Class::of(reservation.consumer())) += additional;
+        self.used().of(Class::of(reservation.consumer())).bytes += additional;
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         let mut used = self.used();
-        let bytes = used.bytes(Class::of(reservation.consumer()));
-        *bytes = bytes.saturating_sub(shrink);
+        let held = used.of(Class::of(reservation.consumer()));
+        held.bytes = held.bytes.saturating_sub(shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
@@ -145,13 +149,12 @@ impl MemoryPool for Pool {
         if additional > free {
             return Err(self.refused(reservation, additional, free));
         }
-        *used.bytes(class) += additional;
+        used.of(class).bytes += additional;
         Ok(())
     }
 
     fn reserved(&self) -> usize {
-        let used = self.used();
-        used.soft + used.firm
+        self.used().bytes()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
@@ -176,16 +179,16 @@ mod tests {
         let pool: Arc<dyn MemoryPool> = Arc::new(Pool::new(1000));
         let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&pool);
         let other = MemoryConsumer::new("other").with_can_spill(true).register(&pool);
-        sort.try_grow(250).unwrap();
+        sort.try_grow(225).unwrap();
         assert!(sort.try_grow(1).is_err(), "half of the spillers' part is the other's");
         drop(other);
-        sort.try_grow(250).unwrap();
+        sort.try_grow(225).unwrap();
         let merge = MemoryConsumer::new("ExternalSorterMerge[0]").register(&pool);
-        merge.try_grow(350).unwrap();
+        merge.try_grow(450).unwrap();
         assert!(merge.try_grow(1).is_err());
         let firm = MemoryConsumer::new("join").register(&pool);
-        firm.try_grow(150).unwrap();
-        assert!(firm.try_grow(1).unwrap_err().to_string().contains("join holds 150 B and needs 1 B more"));
+        firm.try_grow(100).unwrap();
+        assert!(firm.try_grow(1).unwrap_err().to_string().contains("join holds 100 B and needs 1 B more"));
         assert_eq!(pool.reserved(), 1000);
     }
 }
