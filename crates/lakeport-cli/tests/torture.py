@@ -77,7 +77,7 @@ def columns():
     for name, kind in (("binary", pa.binary()), ("large_binary", pa.large_binary()), ("binary_view", pa.binary_view())):
         c[name] = (pa.array(BYTES, kind), BYTES, True)
     fixed = [b"1234", b"\x00\x00\x00\x00", None, b"\xff\xff\xff\xff", b"abcd", None, b"    ", b"zzzz"]
-    c["fixed_binary"] = (pa.array(fixed, pa.binary(4)), fixed, True)
+    c["fixed_binary"] = (pa.array(fixed, pa.binary(4)), fixed, False)
     dates = [None if d is None else dt.date(1970, 1, 1) + dt.timedelta(days=d) for d in DAYS]
     c["date32"] = (pa.array(DAYS, pa.date32()), dates, True)
     c["date64"] = (pa.array([None if d is None else d * 86_400_000 for d in DAYS], pa.date64()), dates, False)

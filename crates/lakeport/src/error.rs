@@ -276,7 +276,8 @@ fn is_out_of_space(error: &(dyn StdError + 'static)) -> bool {
         next = e.source();
     }
     let text = error.to_string();
-    text.contains("No space left on device") || text.contains("(53100)")
+    // hyperd's own words for a full disk and for its memory limit.
+    ["No space left on device", "growing the database file failed", "(53100)", "(53S02)"].iter().any(|t| text.contains(t))
 }
 
 #[cfg(test)]
