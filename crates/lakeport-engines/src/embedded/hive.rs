@@ -23,16 +23,16 @@ pub(super) fn pair(segment: &str) -> Option<(String, Option<String>)> {
 }
 
 /// Finds the type that holds every value of one partition column.
-pub(super) fn type_of<'a>(values: impl Iterator<Item = Option<&'a str>> + Clone) -> DataType {
-    let known = values.flatten();
-    if known.clone().next().is_none() {
+pub(super) fn type_of<'a>(values: impl Iterator<Item = Option<&'a str>>) -> DataType {
+    let known: Vec<&str> = values.flatten().collect();
+    if known.is_empty() {
         return DataType::Utf8;
     }
-    if known.clone().all(|v| whole(v).is_some()) {
-        let narrow = known.clone().all(|v| whole(v).is_some_and(|n| i32::try_from(n).is_ok()));
+    if let Some(numbers) = known.iter().map(|v| whole(v)).collect::<Option<Vec<_>>>() {
+        let narrow = numbers.iter().all(|n| i32::try_from(*n).is_ok());
         return if narrow { DataType::Int32 } else { DataType::Int64 };
     }
-    if known.clone().all(|v| days(v).is_some()) { DataType::Date32 } else { DataType::Utf8 }
+    if known.iter().all(|v| days(v).is_some()) { DataType::Date32 } else { DataType::Utf8 }
 }
 
 /// Makes the typed value of one directory; the type is the one [`type_of`] found for all of them.

@@ -31,6 +31,7 @@ mod streams;
 mod table;
 mod text;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -91,6 +92,11 @@ async fn open(query: &Query, limits: &Limits) -> Result<Table> {
     let schema = physical.schema();
     if schema.fields().is_empty() {
         return Err(Error::new(Kind::NoColumns, "the query has no columns"));
+    }
+    let mut names = HashSet::new();
+    if let Some(twice) = schema.fields().iter().find(|f| !names.insert(f.name())) {
+        return Err(Error::new(Kind::DuplicateColumn, format!("two columns of the query are called `{}`", twice.name()))
+            .at("column", twice.name()));
     }
     let read: Vec<&LakeTable> = tables.iter().map(Arc::as_ref).collect();
     let plain = plain::plain(&optimized, &read, &context.state());

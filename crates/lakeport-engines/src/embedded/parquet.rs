@@ -18,6 +18,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use lakeport::error::{Error, Kind, Result, Wrap};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::basic::{Compression, ConvertedType, LogicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::Type;
@@ -39,6 +40,8 @@ pub(super) struct Footers {
     pub(super) statistics: Vec<Statistics>,
     /// Whether every file has the same columns of the same physical types, so that no merging takes place.
     pub(super) uniform: bool,
+    /// What in the files only this engine reads, said as a reason; another loader refuses the whole file for it.
+    pub(super) peculiar: Option<String>,
 }
 
 /// What is kept of one footer; the whole of a wide file's footer would be megabytes.
@@ -47,6 +50,7 @@ struct Footer {
     physical: Arc<Type>,
     rows: u64,
     statistics: Statistics,
+    peculiar: Option<String>,
 }
 
 /// Reads the footers of every file.
@@ -59,6 +63,7 @@ pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Foo
     }
     let uniform = found.windows(2).all(|w| w[0].schema == w[1].schema && w[0].physical == w[1].physical);
     let rows = found.iter().map(|f| f.rows).collect();
+    let peculiar = found.iter().find_map(|f| f.peculiar.clone());
     let schema = merger.finish();
     // Sizes of columns are only known where the file's columns are the table's.
     let statistics = found
@@ -70,7 +75,7 @@ pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Foo
             Statistics { column_statistics: vec![ColumnStatistics::new_unknown(); schema.fields().len()], ..f.statistics }
         })
         .collect();
-    Ok(Footers { schema, rows, statistics, uniform })
+    Ok(Footers { schema, rows, statistics, uniform, peculiar })
 }
 
 async fn footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> Result<Footer> {
@@ -96,7 +101,8 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
         parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
     let rows = u64::try_from(about.num_rows()).wrap(Kind::SourceUnreadable, damaged)?;
     let statistics = statistics(&metadata, &Arc::new(schema.clone()))?;
-    Ok(Footer { schema: Arc::new(schema), physical: about.schema_descr().root_schema_ptr(), rows, statistics })
+    let peculiar = peculiar(&metadata);
+    Ok(Footer { schema: Arc::new(schema), physical: about.schema_descr().root_schema_ptr(), rows, statistics, peculiar })
 }
 
 /// Rows and sizes for the planner.
@@ -116,6 +122,31 @@ fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef) -> Result<Statisti
         num_rows: known.num_rows,
         total_byte_size: usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact),
         column_statistics,
+    })
+}
+
+/// Finds what other readers of Parquet (hyperd, measured) refuse: rare packings, and types that are text only in name.
+fn peculiar(metadata: &ParquetMetaData) -> Option<String> {
+    let columns = metadata.file_metadata().schema_descr().columns();
+    for column in columns {
+        let odd = match (column.logical_type_ref(), column.converted_type()) {
+            (Some(LogicalType::String | LogicalType::Decimal(_) | LogicalType::Date | LogicalType::Integer(_)), _)
+            | (Some(LogicalType::Timestamp(_) | LogicalType::Time(_)), _) => false,
+            (Some(_), _) => true,
+            (None, ConvertedType::ENUM | ConvertedType::JSON | ConvertedType::BSON | ConvertedType::INTERVAL) => true,
+            (None, _) => false,
+        };
+        if odd {
+            let kind = column.logical_type_ref().map_or_else(|| format!("{}", column.converted_type()), |t| format!("{t:?}"));
+            return Some(format!("column `{}` is of the Parquet type {kind}, which the embedded engine reads", column.path()));
+        }
+    }
+    let packings = metadata.row_groups().iter().flat_map(|g| g.columns()).map(|c| c.compression());
+    packings.into_iter().find_map(|packing| match packing {
+        Compression::BROTLI(_) | Compression::LZO | Compression::LZ4 => {
+            Some(format!("the files are packed with {}, which the embedded engine reads", packing.to_string().to_lowercase()))
+        }
+        _ => None,
     })
 }
 

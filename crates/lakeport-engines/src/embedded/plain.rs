@@ -58,7 +58,24 @@ fn readable(table: &LakeTable) -> Result<(), String> {
     if !table.uniform {
         return Err("the files have different schemas, which the embedded engine merges".to_owned());
     }
-    Ok(())
+    if let Some(reason) = &table.peculiar {
+        return Err(reason.clone());
+    }
+    // A loader looks at all columns of a file, also at those nobody asked for.
+    let schema = datafusion::datasource::TableProvider::schema(table);
+    schema.fields().iter().try_for_each(|f| passable(f.name(), f.data_type()))
+}
+
+/// Whether a loader that does not need the column lets it pass; hyperd refuses a file for some types it never reads.
+fn passable(name: &str, data_type: &DataType) -> Result<(), String> {
+    use DataType as T;
+    match data_type {
+        T::Time32(_) | T::Time64(_) | T::Timestamp(_, _) | T::FixedSizeBinary(_) | T::Duration(_) => Ok(()),
+        T::Dictionary(_, value) => loadable(name, value),
+        T::Struct(fields) => fields.iter().try_for_each(|f| passable(name, f.data_type())),
+        T::List(item) | T::LargeList(item) => passable(name, item.data_type()),
+        other => loadable(name, other),
+    }
 }
 
 /// Whether every loader reads a column of this type as the same values.

@@ -47,6 +47,8 @@ pub(super) struct LakeTable {
     pub(super) rows: Vec<u64>,
     /// Whether all files have one physical schema.
     pub(super) uniform: bool,
+    /// What in the files only this engine reads.
+    pub(super) peculiar: Option<String>,
 }
 
 impl LakeTable {
@@ -57,7 +59,7 @@ impl LakeTable {
         let runtime = context.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&layout.place.store));
         let found = understand(&layout, &runtime).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
-        let Understood { schema, rows, statistics, uniform, headers } = found;
+        let Understood { schema, rows, statistics, uniform, peculiar, headers } = found;
         drop_doubled_partitions(&mut layout, &schema);
         let mut headers = headers.into_iter();
         let files = layout.files.iter().zip(statistics).map(|(file, known)| {
@@ -70,7 +72,7 @@ impl LakeTable {
         });
         let files = files.collect();
         let schema = TableSchema::builder(schema).with_table_partition_cols(layout.partitions.clone()).build();
-        Ok(Self { layout, schema, url: store, files, rows, uniform })
+        Ok(Self { layout, schema, url: store, files, rows, uniform, peculiar })
     }
 
     /// The number of partition columns, which stand last.
@@ -200,6 +202,7 @@ struct Understood {
     rows: Vec<u64>,
     statistics: Vec<Statistics>,
     uniform: bool,
+    peculiar: Option<String>,
     /// The header of each CSV file.
     headers: Vec<Vec<String>>,
 }
@@ -207,8 +210,8 @@ struct Understood {
 async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood> {
     let (schema, rows, headers) = match layout.kind {
         FileKind::Parquet => {
-            let Footers { schema, rows, statistics, uniform } = parquet::footers(layout, runtime).await?;
-            return Ok(Understood { schema, rows, statistics, uniform, headers: Vec::new() });
+            let Footers { schema, rows, statistics, uniform, peculiar } = parquet::footers(layout, runtime).await?;
+            return Ok(Understood { schema, rows, statistics, uniform, peculiar, headers: Vec::new() });
         }
         FileKind::Csv => {
             let found = csv::look(layout).await?;
@@ -220,7 +223,7 @@ async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood>
         }
     };
     let statistics = rows.iter().zip(&layout.files).map(|(rows, file)| text_statistics(&schema, *rows, file)).collect();
-    Ok(Understood { schema, rows, statistics, uniform: false, headers })
+    Ok(Understood { schema, rows, statistics, uniform: false, peculiar: None, headers })
 }
 
 fn text_statistics(schema: &Schema, rows: u64, file: &DataFile) -> Statistics {

@@ -197,7 +197,7 @@ struct Decoder {
 }
 
 enum Inner {
-    Csv(arrow::csv::reader::Decoder),
+    Csv(Box<arrow::csv::reader::Decoder>),
     Ndjson(arrow::json::reader::Decoder),
     /// A file without even a header has no rows.
     Nothing,
@@ -221,7 +221,7 @@ impl Decoder {
             .collect();
         let schema = Arc::new(Schema::new(csv::file_fields(header, schema)));
         let builder = arrow::csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(rows);
-        Ok(Self { inner: Inner::Csv(builder.with_projection(projection).build_decoder()), places })
+        Ok(Self { inner: Inner::Csv(Box::new(builder.with_projection(projection).build_decoder())), places })
     }
 
     fn ndjson(wanted: &SchemaRef, rows: usize) -> std::result::Result<Self, ArrowError> {

@@ -75,6 +75,8 @@ async fn sql_that_cannot_be_is_explained() {
     for sql in ["drop table src", "insert into src values (1)", "copy src to 'x.csv'", "select 1; select 2", "set a = 1"] {
         assert_eq!(refused(&lake.sql("gold/flights", sql)).await.kind(), Kind::SqlInvalid, "{sql}");
     }
+    let twice = "select a.id, b.id from src a join src b on a.id = b.id";
+    assert_eq!(refused(&lake.sql("gold/flights", twice)).await.kind(), Kind::DuplicateColumn);
     let query = Query { filter: Some("nope = 1".into()), ..lake.from("gold/flights") };
     assert_eq!(refused(&query).await.kind(), Kind::SqlInvalid);
     let error = refused(&lake.sql("gold/flights", "select cast(carrier as int) from src")).await;
