@@ -16,6 +16,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use lakeport::error::{Error, Kind, Result, Wrap};
+use object_store::ObjectStoreExt;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::parquet_to_arrow_schema;
 use parquet::basic::{Compression, ConvertedType, LogicalType};
@@ -87,6 +88,7 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
     if file.meta.size == 0 {
         return Err(Error::new(Kind::SourceUnreadable, "the file is empty, not even a Parquet footer is in it"));
     }
+    ensure_footer(layout, file).await?;
     let cache = runtime.cache_manager.get_file_metadata_cache();
     let metadata = DFParquetMetadata::new(layout.place.store.as_ref(), &file.meta)
         .with_file_metadata_cache(Some(cache))
@@ -103,6 +105,29 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
     let statistics = statistics(&metadata, &Arc::new(schema.clone()))?;
     let peculiar = peculiar(&metadata);
     Ok(Footer { schema: Arc::new(schema), physical: about.schema_descr().root_schema_ptr(), rows, statistics, peculiar })
+}
+
+/// Refuses a footer whose length is a lie; the decoder trusts it and overflows.
+async fn ensure_footer(layout: &Layout, file: &DataFile) -> Result<()> {
+    /// Four bytes of length and the magic.
+    const TAIL: u64 = 8;
+    let size = file.meta.size;
+    let damaged = |why: String| Error::new(Kind::SourceUnreadable, "the file is not whole Parquet").because(why);
+    if size < 2 * TAIL {
+        return Err(damaged(format!("{size} bytes are too few")));
+    }
+    let tail = layout
+        .place
+        .store
+        .get_range(&file.meta.location, size - TAIL..size)
+        .await
+        .wrap(Kind::SourceUnreadable, || "the end of the file cannot be read".into())?;
+    let length = tail.first_chunk::<4>().map_or(0, |b| u64::from(u32::from_le_bytes(*b)));
+    match tail.get(4..) {
+        Some(b"PAR1" | b"PARE") if length + TAIL <= size => Ok(()),
+        Some(b"PAR1" | b"PARE") => Err(damaged(format!("its footer claims {length} bytes of a file of {size}"))),
+        _ => Err(damaged("it does not end in PAR1".into())),
+    }
 }
 
 /// Rows and sizes for the planner.
