@@ -272,7 +272,10 @@ mod tests {
     use arrow::array::{Decimal256Array, Float64Array, Int32Array, StringViewArray, TimestampNanosecondArray};
     use arrow::datatypes::{Fields, TimeUnit, i256};
 
-    fn shaped(array: ArrayRef, wishes: &Wishes) -> Result<(Vec<RecordBatch>, Vec<(String, u64)>)> {
+    /// Shaped pieces, and how many values changed per column.
+    type Shaped = (Vec<RecordBatch>, Vec<(String, u64)>);
+
+    fn shaped(array: ArrayRef, wishes: &Wishes) -> Result<Shaped> {
         let batch = RecordBatch::try_from_iter([("c", array)]).unwrap();
         let mut shaper = Shaper::new(&hyper::map("t", &batch.schema(), wishes)?);
         let mut out = Vec::new();
