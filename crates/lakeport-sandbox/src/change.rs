@@ -26,10 +26,13 @@ const MEMORY: TimeDelta = TimeDelta::hours(24);
 /// The longest request id.
 const MAX_REQUEST_ID: usize = 255;
 
+/// A site and a request id.
+type Key = (String, String);
+
 /// The request ids of each site, with when they came and what was answered.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    seen: Mutex<HashMap<(String, String), (DateTime<Utc>, Element)>>,
+    seen: Mutex<HashMap<Key, (DateTime<Utc>, Element)>>,
 }
 
 /// What is asked for, apart from the actions.

@@ -11,7 +11,7 @@ use lakeport::error::{Error, Kind};
 
 /// How long a slow answer takes unless the fault says otherwise.
 const SLOW: Duration = Duration::from_secs(5);
-/// What the official clients know an answer as not being.
+/// The content type of a login wall, which no answer of the API has.
 const WRONG_TYPE: &str = "text/html;charset=UTF-8";
 
 /// Something that goes wrong on demand: an effect at certain calls of one kind.
@@ -240,7 +240,9 @@ fn effect_of(text: &str) -> Result<Effect, String> {
         "truncated" => none(Effect::Truncated),
         "content-type" => {
             let kind = value.unwrap_or(WRONG_TYPE);
-            axum::http::HeaderValue::from_str(kind).map_err(|_| "that is no content type".to_owned())?;
+            if kind.is_empty() || axum::http::HeaderValue::from_str(kind).is_err() {
+                return Err("that is no content type".to_owned());
+            }
             Ok(Effect::ContentType(kind.to_owned()))
         }
         "job-never-ends" => none(Effect::JobNeverEnds),
