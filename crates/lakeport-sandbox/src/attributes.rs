@@ -70,9 +70,19 @@ pub(crate) fn flag(element: &Element, name: &str) -> Result<Option<bool>, Refusa
 }
 
 /// The labels inside the `<tags>` of an element.
+///
+/// The official client puts labels with spaces or commas in quotes, because servers take an unquoted one for several tags.
 pub(crate) fn tags(element: &Element) -> BTreeSet<String> {
     let tags = element.find("tags").map(Element::all).unwrap_or_default();
-    tags.iter().filter_map(|tag| tag.get("label")).filter(|label| !label.is_empty()).map(str::to_owned).collect()
+    let mut labels = BTreeSet::new();
+    for label in tags.iter().filter_map(|tag| tag.get("label")) {
+        match label.strip_prefix('"').and_then(|l| l.strip_suffix('"')) {
+            Some(whole) => labels.extend([whole.to_owned()]),
+            None => labels.extend(label.split([',', ' ']).map(str::to_owned)),
+        }
+    }
+    labels.remove("");
+    labels
 }
 
 /// Tags as they are answered.

@@ -416,7 +416,7 @@ def change(url: str) -> None:
     refused("400000", changed, [{"action": "explode", **both}], more)
     changed([{"action": "delete", **table}])
     assert rows() == []
-    large = payload(columns, "(1, (select string_agg(cast(random() as text), '') from generate_series(1, 400000)), 1)")
+    large = extract("large.hyper", 6000, 900)
     assert Path(large).stat().st_size > 4 << 20
     refused("413000", changed, [{"action": "insert", **both}], large)
 
