@@ -204,3 +204,28 @@ fn site_of(index: &Index, content_url: &str) -> Option<Site> {
 fn user_named(app: &App, name: &str) -> Result<User, Refusal> {
     app.store.read(|index| index.users().find(|user| user.name == name).cloned()).ok_or_else(|| wrong("unknown user"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(token_name: Option<&str>) -> Session {
+        let (user, site) = ("user".to_owned(), "site".to_owned());
+        Session { token_name: token_name.map(str::to_owned), user, site, scopes: None, opened: Instant::now() }
+    }
+
+    #[test]
+    fn sessions_end_by_time_by_command_and_by_the_next_sign_in() {
+        let sessions = Sessions::default();
+        let long = Duration::from_secs(60);
+        let code = |token: &str, life: Duration| sessions.check(Some(token), life).map(|_| ()).map_err(|r| r.code());
+        let (first, user) = (sessions.open(session(Some("a"))), sessions.open(session(None)));
+        let other = sessions.open(session(Some("b")));
+        assert_eq!(code(&first, long), Ok(()));
+        let second = sessions.open(session(Some("a")));
+        assert_eq!([&first, &second, &other, &user].map(|t| code(t, long)), [Err(401_002), Ok(()), Ok(()), Ok(())]);
+        assert_eq!((sessions.expire(Some("b")), code(&other, long)), (1, Err(401_002)));
+        assert_eq!(code(&second, Duration::ZERO), Err(401_002));
+        assert_eq!((sessions.expire(None), code(&user, long)), (1, Err(401_002)));
+    }
+}

@@ -350,14 +350,14 @@ def change(url: str) -> None:
     both = {**table, "source-table": "Extract", "source-schema": "Extract"}
     by_id = {"op": "eq", "target-col": "id", "source-col": "id"}
     numbers = iter(range(100))
+    hyper = HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""})
 
     def payload(columns: str, rows: str) -> str:
         path = f"payload{next(numbers)}.hyper"
-        with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as hyper:
-            with Connection(hyper.endpoint, path, CreateMode.CREATE_AND_REPLACE) as connection:
-                connection.catalog.create_schema("Extract")
-                connection.execute_command(f'create table "Extract"."Extract" ({columns})')
-                connection.execute_command(f'insert into "Extract"."Extract" values {rows}')
+        with Connection(hyper.endpoint, path, CreateMode.CREATE_AND_REPLACE) as connection:
+            connection.catalog.create_schema("Extract")
+            connection.execute_command(f'create table "Extract"."Extract" ({columns})')
+            connection.execute_command(f'insert into "Extract"."Extract" values {rows}')
         return path
 
     def changed(actions: list, file=None, request=None, to=new.id):
@@ -367,10 +367,9 @@ def change(url: str) -> None:
 
     def rows() -> list:
         path = server.datasources.download(new.id, filepath=f"seen{next(numbers)}.hyper")
-        with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as hyper:
-            with Connection(hyper.endpoint, path) as connection:
-                found = connection.execute_list_query('select "id", "text", cast("amount" as bigint) from "Extract"."Extract" order by 1')
-                return [tuple(row) for row in found]
+        with Connection(hyper.endpoint, path) as connection:
+            found = connection.execute_list_query('select "id", "text", cast("amount" as bigint) from "Extract"."Extract" order by 1')
+            return [tuple(row) for row in found]
 
     columns = '"id" bigint not null, "text" text, "amount" numeric(18,2)'
     more = payload(columns, "(10, 'ten', 100), (11, null, 110)")
@@ -419,6 +418,7 @@ def change(url: str) -> None:
     large = extract("large.hyper", 6000, 900)
     assert Path(large).stat().st_size > 4 << 20
     refused("413000", changed, [{"action": "insert", **both}], large)
+    hyper.close()
 
 
 def connection_of(datasource: TSC.DatasourceItem):
