@@ -51,6 +51,7 @@ struct Job {
     end: Option<End>,
     /// Whether its work has begun, from when on it is too late to cancel it.
     working: bool,
+    cancelled: bool,
     cancel: Arc<Notify>,
 }
 
@@ -83,6 +84,7 @@ pub(crate) fn start(
         started_at: None,
         end: None,
         working: false,
+        cancelled: false,
         cancel: Arc::clone(&cancel),
     };
     // Servers announce a publish with the finish code of a failed job, although it has not even begun; only `completedAt`
@@ -117,7 +119,15 @@ async fn run(app: &App, id: &str, fate: Option<Fate>, work: impl Future<Output =
     tokio::time::sleep(app.options.job_time.saturating_sub(waits)).await;
     match fate {
         None => {
-            app.jobs.change(id, |job| job.working = true);
+            // Decided under the lock that a cancel takes too: work that has begun is never dropped half-way.
+            let mut cancelled = false;
+            app.jobs.change(id, |job| {
+                cancelled = job.cancelled;
+                job.working = !cancelled;
+            });
+            if cancelled {
+                return Ended::Cancelled;
+            }
             match work.await {
                 Ok(()) => Ended::Done,
                 Err(refusal) => Ended::Failed(Some(refusal.detail().to_owned())),
@@ -203,10 +213,12 @@ pub(crate) fn refuse_cancel(app: &App, site: &str, id: &str) -> Refusal {
 
 /// Cancels a job that has not begun its work.
 pub(crate) fn cancel(app: &App, id: &str) -> Result<(), &'static str> {
-    let job = app.jobs.find(id).ok_or("there is no such job")?;
+    let mut known = held(&app.jobs.known);
+    let job = known.iter_mut().rev().find(|job| job.id == id).ok_or("there is no such job")?;
     if job.end.is_some() || job.working {
         return Err("the job has done its work");
     }
+    job.cancelled = true;
     job.cancel.notify_one();
     Ok(())
 }
@@ -272,6 +284,7 @@ mod tests {
             started_at: None,
             end: None,
             working: false,
+            cancelled: false,
             cancel: Arc::default(),
         };
         let second = Duration::from_secs(1);
