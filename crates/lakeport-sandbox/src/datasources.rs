@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::AsyncReadExt;
 
-use crate::index::{Datasource, Index};
+use crate::index::{Datasource, Index, StoredFile};
 use crate::query::{Condition, Query};
 use crate::refusal::{Refusal, xml_response, xml_response_of};
 use crate::xml::Element;
@@ -20,12 +20,12 @@ const DOWNLOAD_BUFFER: usize = 256 * 1024;
 const MIB: u64 = 1024 * 1024;
 
 /// `GET datasources`.
-pub(crate) fn list(app: &App, query: &Query) -> Result<Response, Refusal> {
+pub(crate) fn list(app: &App, site: &str, query: &Query) -> Result<Response, Refusal> {
     let page = query.page()?;
     let filter = query.filter()?;
     app.store.read(|index| {
         let mut found = Vec::new();
-        for datasource in &index.datasources {
+        for datasource in index.datasources.iter().filter(|d| index.site_of(&d.project) == Some(site)) {
             if fulfils(datasource, &filter)? {
                 found.push(datasource);
             }
@@ -60,26 +60,34 @@ pub(crate) fn get(app: &App, id: &str) -> Result<Response, Refusal> {
 
 /// `DELETE datasources/{id}`.
 pub(crate) fn delete(app: &App, id: &str) -> Result<Response, Refusal> {
-    let file = app.store.change(|index| {
-        let file = index.datasource(id).ok_or_else(|| Refusal::no_datasource(id))?.file.path.clone();
+    let files = app.store.change(|index| {
+        let datasource = index.datasource(id).ok_or_else(|| Refusal::no_datasource(id))?;
+        let files: Vec<String> = datasource.files().map(str::to_owned).collect();
         index.datasources.retain(|d| d.id != id);
-        Ok(file)
+        Ok(files)
     })?;
-    app.store.discard(&file);
+    for file in files {
+        app.store.discard(&file);
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `GET datasources/{id}/content`, and the page's own download: the stored bytes, streamed.
 pub(crate) async fn download(app: &App, id: &str) -> Result<Response, Refusal> {
     let datasource = app.store.read(|index| index.datasource(id).cloned()).ok_or_else(|| Refusal::no_datasource(id))?;
-    let file = open(&app.store.file(&datasource.file.path)).await?;
+    serve(app, &datasource, &datasource.file).await
+}
+
+/// Streams a file of a data source.
+pub(crate) async fn serve(app: &App, datasource: &Datasource, stored: &StoredFile) -> Result<Response, Refusal> {
+    let file = open(&app.store.file(&stored.path)).await?;
     let plain: String = datasource.name.chars().map(|c| if c.is_ascii_alphanumeric() || c == ' ' { c } else { '_' }).collect();
     let encoded = utf8_percent_encode(&datasource.name, NON_ALPHANUMERIC);
     let disposition = format!("name=\"tableau_datasource\"; filename=\"{plain}.hyper\"; filename*=UTF-8''{encoded}.hyper");
     let mut response = Response::new(file);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(datasource.file.bytes));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.bytes));
     if let Ok(disposition) = HeaderValue::from_str(&disposition) {
         headers.insert(header::CONTENT_DISPOSITION, disposition);
     }
@@ -114,6 +122,6 @@ pub(crate) fn element(app: &App, index: &Index, datasource: &Datasource) -> Elem
         .attr("size", datasource.file.bytes.div_ceil(MIB).to_string())
         .attr("webpageUrl", format!("{}/datasources/{}", app.url, datasource.id))
         .child(Element::new("project").attr("id", &datasource.project).attr("name", project))
-        .child(Element::new("owner").attr("id", &index.user.id))
-        .child(Element::new("tags"))
+        .child(Element::new("owner").attr("id", datasource.owner.as_ref().unwrap_or(&index.user.id)))
+        .child(crate::attributes::tags_element(&datasource.tags))
 }

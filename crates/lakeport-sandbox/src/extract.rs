@@ -12,6 +12,7 @@ use lakeport::convert::hyper::process::Hyperd;
 use lakeport::error::{Error, Kind, Result, Wrap};
 
 use crate::index::{Column, Table};
+use crate::statements::Action;
 use crate::store::held;
 
 /// What hyperd may allocate; the sandbox only counts, copies and previews.
@@ -97,6 +98,38 @@ impl Engine {
         // Detaching writes everything out; only then may the file be moved.
         for alias in ["target", "incoming"] {
             session.detach_database(alias).wrap(Kind::WriteFailed, || "the appended rows cannot be written".into())?;
+        }
+        Ok(())
+    }
+
+    /// Does the actions of a data update, in order; after a failure the target is worth nothing.
+    ///
+    /// # Errors
+    /// `FileRefused` when an action does not fit the tables or the rows.
+    pub(crate) fn change(&self, target: &Path, incoming: Option<&Path>, actions: &[Action]) -> Result<()> {
+        let session = self.session()?;
+        let mut aliases = vec!["target"];
+        let sources = match incoming {
+            Some(incoming) => {
+                attach(&session, incoming, "incoming", Access::ReadOnly)?;
+                aliases.push("incoming");
+                tables(&session, "incoming")?
+            }
+            None => Vec::new(),
+        };
+        attach(&session, target, "target", Access::ReadWrite)?;
+        let targets = tables(&session, "target")?;
+        for (number, action) in (1..).zip(actions) {
+            let failed = || format!("action {number} of {} failed", actions.len());
+            let statements = action
+                .statements(&targets, &sources)
+                .map_err(|why| Error::new(Kind::FileRefused, format!("{}: {why}", failed())))?;
+            for sql in statements {
+                session.execute_command(&sql).wrap(Kind::FileRefused, failed)?;
+            }
+        }
+        for alias in aliases {
+            session.detach_database(alias).wrap(Kind::WriteFailed, || "the changed rows cannot be written".into())?;
         }
         Ok(())
     }
@@ -215,11 +248,11 @@ fn text(row: &Row, column: usize) -> Result<String> {
     row.get::<String>(column).ok_or_else(|| unexpected("a catalog entry without a name"))
 }
 
-fn quoted(name: &str) -> Result<String> {
+pub(crate) fn quoted(name: &str) -> Result<String> {
     escape_name(name).wrap(Kind::FileRefused, || format!("the name {name:?} is too long"))
 }
 
-fn qualified(database: &str, table: &Table) -> Result<String> {
+pub(crate) fn qualified(database: &str, table: &Table) -> Result<String> {
     Ok(format!("{}.{}.{}", escape_sql_path(database), quoted(&table.schema)?, quoted(&table.name)?))
 }
 

@@ -1,5 +1,7 @@
 //! What the sandbox remembers: the site, its projects and its data sources, as plain values.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +14,21 @@ pub(crate) struct Index {
     /// The shape of this file; a later sandbox can tell an older one.
     pub(crate) version: u32,
     pub(crate) site: Site,
+    /// Further sites, should there be any.
+    #[serde(default)]
+    pub(crate) more_sites: Vec<Site>,
     pub(crate) user: User,
+    /// Further users.
+    #[serde(default)]
+    pub(crate) more_users: Vec<User>,
+    /// The group that everybody is in, for permissions.
+    #[serde(default = "new_id")]
+    pub(crate) everybody: String,
     pub(crate) projects: Vec<Project>,
     pub(crate) datasources: Vec<Datasource>,
 }
 
-/// The only site.
+/// A site.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Site {
     pub(crate) id: String,
@@ -25,7 +36,7 @@ pub(crate) struct Site {
     pub(crate) content_url: String,
 }
 
-/// The only user, who owns everything.
+/// A user; the first owns what others do not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) id: String,
@@ -36,6 +47,9 @@ pub(crate) struct User {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Project {
     pub(crate) id: String,
+    /// The site it belongs to; an index of an older sandbox has it empty until [`Index::settle`].
+    #[serde(default)]
+    pub(crate) site: String,
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) content_permissions: String,
@@ -55,11 +69,72 @@ pub(crate) struct Datasource {
     pub(crate) certified: bool,
     pub(crate) certification_note: String,
     pub(crate) use_remote_query_agent: bool,
+    /// The user who owns it; none for the first user.
+    #[serde(default)]
+    pub(crate) owner: Option<String>,
+    #[serde(default)]
+    pub(crate) tags: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) permissions: Vec<Rule>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<Warning>,
+    /// The id of its only connection.
+    #[serde(default = "new_id")]
+    pub(crate) connection: String,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
-    /// How many publishes made it what it is, this one's number being that of the file.
+    #[serde(default = "Utc::now")]
+    pub(crate) published_at: DateTime<Utc>,
+    /// How many publishes made it what it is; the number of the current revision.
     pub(crate) publishes: u64,
+    /// How many data updates the current revision has had.
+    #[serde(default)]
+    pub(crate) changes: u64,
     pub(crate) file: StoredFile,
+    /// What was published before, oldest first.
+    #[serde(default)]
+    pub(crate) older: Vec<Revision>,
+}
+
+impl Datasource {
+    /// The paths of all its files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        let older = self.older.iter().filter_map(|r| r.file.as_ref());
+        older.chain([&self.file]).map(|file| file.path.as_str())
+    }
+}
+
+/// What a data source was before its last publish.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Revision {
+    pub(crate) number: u64,
+    pub(crate) published_at: DateTime<Utc>,
+    /// Its file, until somebody deletes the revision.
+    pub(crate) file: Option<StoredFile>,
+}
+
+/// What somebody may do or not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rule {
+    /// `user` or `group`.
+    pub(crate) grantee: String,
+    pub(crate) id: String,
+    pub(crate) capability: String,
+    /// `Allow` or `Deny`.
+    pub(crate) mode: String,
+}
+
+/// A data quality warning.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Warning {
+    pub(crate) id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) message: String,
+    pub(crate) active: bool,
+    pub(crate) severe: bool,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
 }
 
 /// The published file as it lies in the store.
@@ -95,27 +170,77 @@ pub(crate) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
+/// The project that every site has.
+fn default_of(site: &str) -> Project {
+    let now = Utc::now();
+    Project {
+        id: new_id(),
+        site: site.to_owned(),
+        name: DEFAULT_PROJECT.to_owned(),
+        description: "The default project that was automatically created by the sandbox.".to_owned(),
+        content_permissions: "ManagedByOwner".to_owned(),
+        parent: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+impl Site {
+    fn new(content_url: &str) -> Self {
+        let name = if content_url.is_empty() { "Default" } else { content_url };
+        Self { id: new_id(), name: name.to_owned(), content_url: content_url.to_owned() }
+    }
+}
+
 impl Index {
     /// The index of a sandbox that has just been set up.
     pub(crate) fn new(content_url: &str) -> Self {
-        let now = Utc::now();
-        let default = Project {
-            id: new_id(),
-            name: DEFAULT_PROJECT.to_owned(),
-            description: "The default project that was automatically created by the sandbox.".to_owned(),
-            content_permissions: "ManagedByOwner".to_owned(),
-            parent: None,
-            created_at: now,
-            updated_at: now,
-        };
-        let name = if content_url.is_empty() { "Default" } else { content_url };
+        let site = Site::new(content_url);
         Self {
             version: 1,
-            site: Site { id: new_id(), name: name.to_owned(), content_url: content_url.to_owned() },
+            projects: vec![default_of(&site.id)],
+            site,
+            more_sites: Vec::new(),
             user: User { id: new_id(), name: "sandbox".to_owned() },
-            projects: vec![default],
+            more_users: Vec::new(),
+            everybody: new_id(),
             datasources: Vec::new(),
         }
+    }
+
+    /// Adds the sites and users that are configured; none is ever removed, because something may belong to it.
+    pub(crate) fn settle(&mut self, sites: &[String], users: &[String]) {
+        let main = self.site.id.clone();
+        for project in self.projects.iter_mut().filter(|p| p.site.is_empty()) {
+            project.site.clone_from(&main);
+        }
+        for url in sites {
+            if !self.sites().any(|site| site.content_url == *url) {
+                let site = Site::new(url);
+                self.projects.push(default_of(&site.id));
+                self.more_sites.push(site);
+            }
+        }
+        for name in users {
+            if !self.users().any(|user| user.name == *name) {
+                self.more_users.push(User { id: new_id(), name: name.clone() });
+            }
+        }
+    }
+
+    /// Every site.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &Site> {
+        std::iter::once(&self.site).chain(&self.more_sites)
+    }
+
+    /// Every user.
+    pub(crate) fn users(&self) -> impl Iterator<Item = &User> {
+        std::iter::once(&self.user).chain(&self.more_users)
+    }
+
+    /// The site that a project belongs to.
+    pub(crate) fn site_of(&self, project: &str) -> Option<&str> {
+        self.project(project).map(|p| p.site.as_str())
     }
 
     /// The project of an id.
@@ -123,9 +248,9 @@ impl Index {
         self.projects.iter().find(|p| p.id == id)
     }
 
-    /// The project that a publish without a project goes to.
-    pub(crate) fn default_project(&self) -> Option<&Project> {
-        self.projects.iter().find(|p| p.parent.is_none() && p.name == DEFAULT_PROJECT)
+    /// The project of a site that a publish without a project goes to.
+    pub(crate) fn default_project(&self, site: &str) -> Option<&Project> {
+        self.projects.iter().find(|p| p.site == site && p.parent.is_none() && p.name == DEFAULT_PROJECT)
     }
 
     /// The names from the top-level project down to this one.
@@ -150,6 +275,11 @@ impl Index {
             at += 1;
         }
         ids
+    }
+
+    /// The data source of an id, to be changed.
+    pub(crate) fn datasource_mut(&mut self, id: &str) -> Option<&mut Datasource> {
+        self.datasources.iter_mut().find(|d| d.id == id)
     }
 
     /// The data source of an id.

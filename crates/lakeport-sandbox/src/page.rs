@@ -45,6 +45,7 @@ pub(crate) fn overview(app: &App) -> Response {
         }
         out
     });
+    let body = body + &crate::activity::section(app);
     Html(document("Lakeport sandbox", &body)).into_response()
 }
 
@@ -195,9 +196,12 @@ pub(crate) fn json(app: &App) -> Response {
                     "name": d.name,
                     "project": index.project_path(&d.project),
                     "description": d.description,
+                    "certified": d.certified,
+                    "tags": d.tags,
                     "bytes": d.file.bytes,
                     "sha256": d.file.sha256,
                     "publishes": d.publishes,
+                    "changes": d.changes,
                     "created_at": d.created_at,
                     "updated_at": d.updated_at,
                     "tables": d.file.tables,
@@ -227,7 +231,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

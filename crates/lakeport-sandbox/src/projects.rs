@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 
 use crate::App;
-use crate::index::{Index, Project, new_id};
+use crate::index::{Datasource, Index, Project, new_id};
 use crate::query::{Condition, Query};
 use crate::refusal::{Refusal, xml_response, xml_response_of};
 use crate::time;
@@ -15,12 +15,12 @@ use crate::xml::{self, Element};
 const CONTENT_PERMISSIONS: [&str; 3] = ["ManagedByOwner", "LockedToProject", "LockedToProjectWithoutNested"];
 
 /// `GET projects`.
-pub(crate) fn list(app: &App, query: &Query) -> Result<Response, Refusal> {
+pub(crate) fn list(app: &App, site: &str, query: &Query) -> Result<Response, Refusal> {
     let page = query.page()?;
     let filter = query.filter()?;
     app.store.read(|index| {
         let mut found = Vec::new();
-        for project in &index.projects {
+        for project in index.projects.iter().filter(|p| p.site == site) {
             if fulfils(project, &filter)? {
                 found.push(project);
             }
@@ -47,7 +47,7 @@ fn fulfils(project: &Project, filter: &[Condition]) -> Result<bool, Refusal> {
 }
 
 /// `POST projects`.
-pub(crate) fn create(app: &App, body: &[u8]) -> Result<Response, Refusal> {
+pub(crate) fn create(app: &App, site: &str, body: &[u8]) -> Result<Response, Refusal> {
     let request = xml::request(body).map_err(Refusal::bad_request)?;
     let wanted = request.find("project").ok_or_else(|| Refusal::bad_request("the element project is missing"))?;
     let name =
@@ -58,15 +58,16 @@ pub(crate) fn create(app: &App, body: &[u8]) -> Result<Response, Refusal> {
     }
     let parent = wanted.get("parentProjectId").filter(|p| !p.is_empty()).map(str::to_owned);
     let answer = app.store.change(|index| {
-        if let Some(parent) = parent.as_deref().filter(|parent| index.project(parent).is_none()) {
+        if let Some(parent) = parent.as_deref().filter(|parent| index.site_of(parent) != Some(site)) {
             return Err(Refusal::no_project(parent));
         }
-        if index.projects.iter().any(|p| p.parent == parent && p.name == name) {
+        if index.projects.iter().any(|p| p.site == site && p.parent == parent && p.name == name) {
             return Err(Refusal::new(409_006, "Resource Conflict", format!("A project named '{name}' already exists here.")));
         }
         let now = Utc::now();
         let project = Project {
             id: new_id(),
+            site: site.to_owned(),
             name: name.to_owned(),
             description: wanted.get("description").unwrap_or_default().to_owned(),
             content_permissions: permissions.to_owned(),
@@ -84,15 +85,18 @@ pub(crate) fn create(app: &App, body: &[u8]) -> Result<Response, Refusal> {
 /// `DELETE projects/{id}`: with everything in it.
 pub(crate) fn delete(app: &App, id: &str) -> Result<Response, Refusal> {
     let files = app.store.change(|index| {
-        if index.project(id).is_none() {
-            return Err(Refusal::no_project(id));
-        }
-        if index.default_project().is_some_and(|default| default.id == id) {
+        let site = index.site_of(id).ok_or_else(|| Refusal::no_project(id))?;
+        if index.default_project(site).is_some_and(|default| default.id == id) {
             return Err(Refusal::new(403_004, "Forbidden", "the default project cannot be deleted"));
         }
         let gone = index.project_and_below(id);
-        let files: Vec<String> =
-            index.datasources.iter().filter(|d| gone.contains(&d.project)).map(|d| d.file.path.clone()).collect();
+        let files: Vec<String> = index
+            .datasources
+            .iter()
+            .filter(|d| gone.contains(&d.project))
+            .flat_map(Datasource::files)
+            .map(str::to_owned)
+            .collect();
         index.datasources.retain(|d| !gone.contains(&d.project));
         index.projects.retain(|p| !gone.contains(&p.id));
         Ok(files)

@@ -1,5 +1,6 @@
 //! Publishing: a file, a name and a project become a data source.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use lakeport::error::Kind;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::index::{Datasource, Index, StoredFile, new_id};
+use crate::index::{Datasource, Index, Revision, StoredFile, Table, new_id};
+use crate::inject::Fate;
+use crate::jobs::Start;
 use crate::multipart::{self, Malformed, Multipart};
 use crate::query::Query;
 use crate::refusal::{Refusal, with_causes, xml_response};
@@ -50,10 +53,18 @@ struct What {
     certified: bool,
     certification_note: String,
     use_remote_query_agent: bool,
+    tags: BTreeSet<String>,
 }
 
 /// `POST datasources`.
-pub(crate) async fn publish(app: &Arc<App>, query: &Query, content_type: &str, body: Body) -> Result<Response, Refusal> {
+pub(crate) async fn publish(
+    app: &Arc<App>,
+    site: &str,
+    query: &Query,
+    content_type: &str,
+    fate: Option<Fate>,
+    body: Body,
+) -> Result<Response, Refusal> {
     let mut stream = body.into_data_stream();
     let begun = how(query).and_then(|how| {
         how.upload.as_deref().map_or(Ok(()), |id| app.uploads.check(id))?;
@@ -75,7 +86,7 @@ pub(crate) async fn publish(app: &Arc<App>, query: &Query, content_type: &str, b
     }
     let (payload, file) = received?;
     let what = app.store.read(|index| {
-        let what = what(index, &payload)?;
+        let what = what(index, site, &payload)?;
         permitted(index, how.mode, &what).map(|_| what)
     })?;
     let file = match how.upload.as_deref() {
@@ -88,7 +99,10 @@ pub(crate) async fn publish(app: &Arc<App>, query: &Query, content_type: &str, b
             let app = Arc::clone(&app);
             async move { commit(&app, how.mode, what, file).await.map(|_| ()) }
         };
-        return Ok(xml_response(StatusCode::ACCEPTED, &jobs::start(&app, "PublishDatasource", work)));
+        return Ok(xml_response(
+            StatusCode::ACCEPTED,
+            &jobs::start(&app, Start { kind: "PublishDatasource", site, about: None, fate }, work),
+        ));
     }
     let published = Box::pin(commit(app, how.mode, what, file)).await?;
     Ok(xml_response(StatusCode::CREATED, &app.store.read(|index| datasources::element(app, index, &published))))
@@ -156,7 +170,7 @@ where
     Ok((payload, file))
 }
 
-fn what(index: &Index, payload: &[u8]) -> Result<What, Refusal> {
+fn what(index: &Index, site: &str, payload: &[u8]) -> Result<What, Refusal> {
     let request = xml::request(payload).map_err(Refusal::bad_request)?;
     let wanted = request.find("datasource").ok_or_else(|| Refusal::bad_request("the element datasource is missing"))?;
     if let Some(unknown) = wanted.all().iter().find(|c| !PAYLOAD_CHILDREN.contains(&c.name())) {
@@ -165,8 +179,8 @@ fn what(index: &Index, payload: &[u8]) -> Result<What, Refusal> {
     let name =
         wanted.get("name").filter(|n| !n.trim().is_empty()).ok_or_else(|| Refusal::bad_request("a data source needs a name"))?;
     let project = match wanted.find("project").and_then(|p| p.get("id")) {
-        Some(id) => index.project(id).ok_or_else(|| Refusal::no_project(id))?,
-        None => index.default_project().ok_or_else(|| Refusal::no_project(crate::index::DEFAULT_PROJECT))?,
+        Some(id) => index.project(id).filter(|p| p.site == site).ok_or_else(|| Refusal::no_project(id))?,
+        None => index.default_project(site).ok_or_else(|| Refusal::no_project(crate::index::DEFAULT_PROJECT))?,
     };
     // The official client spells booleans `True`; servers take it.
     let flag = |name: &str| wanted.get(name).is_some_and(|v| v.eq_ignore_ascii_case("true"));
@@ -177,6 +191,7 @@ fn what(index: &Index, payload: &[u8]) -> Result<What, Refusal> {
         certified: flag("isCertified"),
         certification_note: wanted.get("certificationNote").unwrap_or_default().to_owned(),
         use_remote_query_agent: flag("useRemoteQueryAgent"),
+        tags: crate::attributes::tags(wanted),
     })
 }
 
@@ -205,25 +220,29 @@ async fn commit(app: &Arc<App>, mode: Mode, what: What, file: Arrived) -> Result
     let revision = old.as_ref().map_or(1, |old| old.publishes + 1);
     let stored = {
         let (app, id) = (Arc::clone(app), id.clone());
-        tokio::task::spawn_blocking(move || keep(&app, base, file, &id, revision))
+        tokio::task::spawn_blocking(move || keep(&app, base, file, &id, &revision.to_string()))
             .await
             .map_err(|e| Refusal::internal(format!("the publish broke down: {e}")))??
     };
     let path = stored.path.clone();
-    let published = app.store.change(|index| enter(index, mode, &what, &id, revision, stored));
-    match &published {
-        Ok(_) => {
-            if let Some(old) = old {
-                app.store.discard(&old.file.path);
+    let kept = app.options.revisions.max(1) - 1;
+    let published = app.store.change(|index| enter(index, mode, &what, &id, revision, stored, kept));
+    match published {
+        Ok((published, gone)) => {
+            for path in gone {
+                app.store.discard(&path);
             }
+            Ok(published)
         }
-        Err(_) => app.store.discard(&path),
+        Err(refusal) => {
+            app.store.discard(&path);
+            Err(refusal)
+        }
     }
-    published
 }
 
 /// Puts a published file into the store, after hyperd has read it and, for an append, joined it with what is there.
-fn keep(app: &App, base: Option<PathBuf>, file: Arrived, datasource: &str, revision: u64) -> Result<StoredFile, Refusal> {
+fn keep(app: &App, base: Option<PathBuf>, file: Arrived, datasource: &str, revision: &str) -> Result<StoredFile, Refusal> {
     let tables = app.engine.inspect(&file.path).map_err(problem)?;
     if tables.is_empty() {
         return Err(Refusal::unpublishable("There was a problem publishing the file: the extract has no table"));
@@ -240,10 +259,15 @@ fn keep(app: &App, base: Option<PathBuf>, file: Arrived, datasource: &str, revis
             (Arrived { path: joined, bytes }, tables)
         }
     };
+    store(app, file, tables, datasource, revision)
+}
+
+/// Moves a file that was looked at to its place.
+pub(crate) fn store(app: &App, file: Arrived, tables: Vec<Table>, datasource: &str, name: &str) -> Result<StoredFile, Refusal> {
     let mut digest = Sha256::new();
     std::io::copy(&mut std::fs::File::open(&file.path)?, &mut digest)?;
     let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = app.store.adopt(file.path, datasource, revision)?;
+    let path = app.store.adopt(file.path, datasource, name)?;
     Ok(StoredFile { path, bytes: file.bytes, sha256, tables })
 }
 
@@ -257,35 +281,66 @@ fn problem(error: lakeport::Error) -> Refusal {
     }
 }
 
-/// Writes a publish into the index; the state is looked at again, because projects may have been deleted meanwhile.
-fn enter(index: &mut Index, mode: Mode, what: &What, id: &str, revision: u64, file: StoredFile) -> Result<Datasource, Refusal> {
+/// Writes a publish into the index; the state is looked at again, because projects may have been deleted meanwhile. Gives the
+/// files of revisions that are more than `kept` as well, which nothing names any more.
+fn enter(
+    index: &mut Index,
+    mode: Mode,
+    what: &What,
+    id: &str,
+    revision: u64,
+    file: StoredFile,
+    kept: usize,
+) -> Result<(Datasource, Vec<String>), Refusal> {
     let old = permitted(index, mode, what)?;
     let now = Utc::now();
-    let entry = match old {
+    let mut entry = match old {
         // Deleted or moved while hyperd was reading: what was asked for no longer exists.
         Some(old) if old.id != id || old.publishes + 1 != revision => return Err(Refusal::no_datasource(id)),
         None if revision > 1 => return Err(Refusal::no_datasource(id)),
-        // Rows were added; what describes the data source stays.
-        Some(old) if mode == Mode::Append => Datasource { updated_at: now, publishes: revision, file, ..old },
-        // Known of servers: an overwrite takes description and certification from the new publish, even when it has none.
-        old => Datasource {
+        Some(mut old) => {
+            let former = Revision { number: old.publishes, published_at: old.published_at, file: Some(old.file.clone()) };
+            old.older.push(former);
+            // An append adds rows, and what describes the data source stays. Known of overwrites: description, certification
+            // and tags are those of the new publish, even when it has none. Owner, permissions and warnings are no part of a
+            // publish and stay.
+            if mode != Mode::Append {
+                old.description.clone_from(&what.description);
+                old.certified = what.certified;
+                old.certification_note.clone_from(&what.certification_note);
+                old.use_remote_query_agent = what.use_remote_query_agent;
+                old.tags.clone_from(&what.tags);
+            }
+            Datasource { updated_at: now, published_at: now, publishes: revision, changes: 0, file, ..old }
+        }
+        None => Datasource {
             id: id.to_owned(),
             name: what.name.clone(),
-            content_url: old.as_ref().map_or_else(|| index.free_content_url(&what.name), |old| old.content_url.clone()),
+            content_url: index.free_content_url(&what.name),
             project: what.project.clone(),
             description: what.description.clone(),
             certified: what.certified,
             certification_note: what.certification_note.clone(),
             use_remote_query_agent: what.use_remote_query_agent,
-            created_at: old.map_or(now, |old| old.created_at),
+            owner: None,
+            tags: what.tags.clone(),
+            permissions: Vec::new(),
+            warnings: Vec::new(),
+            connection: new_id(),
+            created_at: now,
             updated_at: now,
+            published_at: now,
             publishes: revision,
+            changes: 0,
             file,
+            older: Vec::new(),
         },
     };
-    match index.datasources.iter_mut().find(|d| d.id == id) {
+    let surplus = entry.older.len().saturating_sub(kept);
+    let gone = entry.older.drain(..surplus).filter_map(|r| r.file).map(|file| file.path).collect();
+    match index.datasource_mut(id) {
         Some(place) => *place = entry.clone(),
         None => index.datasources.push(entry.clone()),
     }
-    Ok(entry)
+    Ok((entry, gone))
 }

@@ -42,6 +42,11 @@ impl Refusal {
         Self::new(400_020, "Bad Request", "the request has no file part")
     }
 
+    /// 401002: a token that is unknown, has expired or may not do this.
+    pub(crate) fn expired() -> Self {
+        Self::new(401_002, "Unauthorized Access", "Invalid authentication credentials were provided")
+    }
+
     /// 404004: no such data source.
     pub(crate) fn no_datasource(what: &str) -> Self {
         Self::new(404_004, "Resource Not Found", format!("data source {what} could not be found"))

@@ -55,6 +55,7 @@ impl Store {
         store
             .change(|index| {
                 index.site.content_url = content_url.to_owned();
+                index.settle(&[], &[]);
                 Ok(())
             })
             .map_err(|refusal| Error::new(Kind::WriteFailed, refusal.detail()))?;
@@ -113,9 +114,9 @@ impl Store {
         self.root.join("files").join(path)
     }
 
-    /// Moves a finished file to its place as a revision of a data source and gives its path for the index.
-    pub(crate) fn adopt(&self, staged: TempPath, datasource: &str, revision: u64) -> Result<String, Refusal> {
-        let path = format!("{datasource}/{revision}.hyper");
+    /// Moves a finished file to its place as the file of this name of a data source and gives its path for the index.
+    pub(crate) fn adopt(&self, staged: TempPath, datasource: &str, name: &str) -> Result<String, Refusal> {
+        let path = format!("{datasource}/{name}.hyper");
         let place = self.file(&path);
         if let Some(directory) = place.parent() {
             fs::create_dir_all(directory)?;
@@ -143,7 +144,9 @@ impl Store {
                 fs::remove_file(entry?.path())?;
             }
         }
-        let named: HashSet<PathBuf> = self.read(|index| index.datasources.iter().map(|d| self.file(&d.file.path)).collect());
+        let named: HashSet<PathBuf> = self.read(|index| {
+            index.datasources.iter().flat_map(crate::index::Datasource::files).map(|path| self.file(path)).collect()
+        });
         for directory in fs::read_dir(self.root.join("files"))? {
             let directory = directory?.path();
             for entry in fs::read_dir(&directory)? {

@@ -61,6 +61,11 @@ impl Uploads {
         self.take(id).map(|_| ())
     }
 
+    /// How many bytes have arrived.
+    pub(crate) fn size(&self, id: &str) -> Result<u64, Refusal> {
+        self.take(id).map(|upload| upload.bytes)
+    }
+
     /// Ends a session and gives its file, at `place`.
     pub(crate) fn finish(&self, id: &str, place: TempPath) -> Result<Arrived, Refusal> {
         let mut upload = self.take(id)?;

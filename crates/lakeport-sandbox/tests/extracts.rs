@@ -77,7 +77,7 @@ async fn a_restarted_sandbox_shows_what_was_published() {
     assert!(back == file, "every byte is kept, although hyperd looked at it");
     let state = rig.directory.path().join("state");
     let kept: Vec<_> = std::fs::read_dir(state.join("files").join(id)).unwrap().collect();
-    assert_eq!(kept.len(), 1, "the overwritten revision is gone");
+    assert_eq!(kept.len(), 2, "the overwritten revision is kept as such");
     assert_eq!(std::fs::read_dir(state.join("staging")).unwrap().count(), 0);
 }
 

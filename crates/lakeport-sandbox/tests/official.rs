@@ -76,3 +76,29 @@ async fn downloads_what_was_published_and_deletes_it() {
     let rig = case("download_and_delete").await;
     assert!(rig.datasources().await.is_empty());
 }
+
+#[tokio::test]
+async fn signs_in_with_a_password_and_a_jwt_and_switches_sites() {
+    case("sign_ins").await;
+}
+
+#[tokio::test]
+async fn describes_tags_and_permits() {
+    case("describe").await;
+}
+
+#[tokio::test]
+async fn keeps_revisions() {
+    case("revisions").await;
+}
+
+#[tokio::test]
+async fn changes_rows_in_place_once_per_request_id() {
+    let rig = case("change").await;
+    assert_eq!(rig.datasources().await[0]["changes"], 7);
+}
+
+#[tokio::test]
+async fn sees_jobs_fail_and_be_cancelled() {
+    case("jobs").await;
+}

@@ -1,10 +1,13 @@
 """Drives a sandbox with the official client: official_client.py URL CASE."""
 
+import base64
 import hashlib
+import hmac
 import json
 import os
 import random
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -214,6 +217,249 @@ def download_and_delete(url: str) -> None:
     assert list(TSC.Pager(server.datasources)) == []
 
 
+def jwt(secret: str = "demo", lifetime: int = 300, **changed) -> str:
+    """A JWT as a connected app signs it."""
+    def encoded(value) -> str:
+        return base64.urlsafe_b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).rstrip(b"=").decode()
+    claims = {"iss": "demo", "exp": int(time.time()) + lifetime, "jti": str(random.random()), "aud": "tableau", "sub": "demo",
+              "scp": ["tableau:content:read"], **changed}
+    signed = f"{encoded({'alg': 'HS256', 'typ': 'JWT', 'kid': 'demo', 'iss': 'demo'})}.{encoded(claims)}"
+    return f"{signed}.{encoded(hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest())}"
+
+
+def admin(url: str, method: str, path: str, body: str = "") -> None:
+    urllib.request.urlopen(urllib.request.Request(f"{url}/sandbox/{path}", body.encode(), method=method)).close()
+
+
+def sign_ins(url: str) -> None:
+    first, second = signed_in(url), signed_in(url)
+    # The same token once more, which ended the first session.
+    refused("401002", first.projects.get)
+    second.projects.get()
+    # On the other site as well.
+    elsewhere = TSC.Server(url, use_server_version=True)
+    elsewhere.auth.sign_in(TSC.PersonalAccessTokenAuth("demo", "demo", "finance"))
+    refused("401002", second.projects.get)
+    assert [p.name for p in elsewhere.projects.get()[0]] == ["default"]
+    # Users are many at a time.
+    password = TSC.Server(url, use_server_version=True)
+    refused("401001", password.auth.sign_in, TSC.TableauAuth("demo", "wrong"))
+    password.auth.sign_in(TSC.TableauAuth("demo", "demo"))
+    here = password.site_id
+    elsewhere.projects.get()
+    sites = {s.content_url: s for s in password.sites.get()[0]}
+    assert set(sites) == {"", "finance"}
+    token = password.auth_token
+    password.projects.create(TSC.ProjectItem("only here"))
+    password.auth.switch_site(sites["finance"])
+    assert password.site_id == sites["finance"].id != here and password.auth_token != token
+    assert [p.name for p in password.projects.get()[0]] == ["default"]
+    password.auth.switch_site(sites["finance"])
+    # A JWT is good for one sign-in, and for what its scopes allow.
+    app = TSC.Server(url, use_server_version=True)
+    once = jwt()
+    app.auth.sign_in(TSC.JWTAuth(once))
+    app.projects.get()
+    refused("401002", app.projects.create, TSC.ProjectItem("no scope"))
+    for wrong in [once, jwt(secret="other"), jwt(aud="other"), jwt(sub="nobody"), jwt(iss="other"), jwt(scp=[]),
+                  jwt(lifetime=-1), jwt(lifetime=4000), "a.b.c"]:
+        refused("401001", TSC.Server(url, use_server_version=True).auth.sign_in, TSC.JWTAuth(wrong))
+    app.auth.sign_in(TSC.JWTAuth(jwt(scp=["tableau:projects:*", "tableau:jobs:read"])))
+    app.projects.create(TSC.ProjectItem("with scope"))
+    app.jobs.get()
+    app.version = "3.24"
+    refused("401002", app.jobs.get)
+    admin(url, "POST", "expire")
+    refused("401002", password.projects.get)
+
+
+def describe(url: str) -> None:
+    server = signed_in(url)
+    file = extract("file.hyper", 10)
+    new = server.datasources.publish(item(server, "Plain"), file, TSC.Server.PublishMode.CreateNew)
+    daily = server.projects.create(TSC.ProjectItem("Daily"))
+    user = next(u for u in server.users.get()[0] if u.name == "demo")
+    new.description, new.certified, new.certification_note = "what it is", True, "by \u00e9"
+    new.project_id, new.owner_id, new.name = daily.id, user.id, "Renamed"
+    new.tags = {"a/b c", "\u65e5\u672c", "plain"}
+    server.datasources.update(new)
+    seen = server.datasources.get_by_id(new.id)
+    assert (seen.name, seen.description, seen.certified, seen.certification_note) == ("Renamed", "what it is", True, "by \u00e9")
+    assert (seen.project_id, seen.owner_id, seen.tags) == (daily.id, user.id, {"a/b c", "\u65e5\u672c", "plain"})
+    seen.tags = {"plain", "more"}
+    server.datasources.update(seen)
+    assert server.datasources.get_by_id(new.id).tags == {"plain", "more"}
+    refused("404002", server.datasources.update, with_owner(server, new.id, "nobody"))
+
+    everybody = next(g for g in server.groups.get()[0] if g.name == "All Users")
+    rule = TSC.PermissionsRule(everybody, {"Read": "Allow", "Connect": "Deny"})
+    server.datasources.update_permissions(seen, [rule, TSC.PermissionsRule(user, {"Write": "Allow"})])
+    server.datasources.delete_permission(seen, TSC.PermissionsRule(everybody, {"Connect": "Deny"}))
+    server.datasources.populate_permissions(seen)
+    rules = {(r.grantee.tag_name, r.grantee.id): r.capabilities for r in seen.permissions}
+    assert rules == {("group", everybody.id): {"Read": "Allow"}, ("user", user.id): {"Write": "Allow"}}, rules
+    refused("400000", server.datasources.update_permissions, seen, [TSC.PermissionsRule(user, {"Fly": "Allow"})])
+
+    server.datasources.add_dqw(seen, TSC.DQWItem("STALE", "old", True, False))
+    refused("409000", server.datasources.add_dqw, seen, TSC.DQWItem("STALE", "old", True, False))
+    server.datasources.update_dqw(seen, TSC.DQWItem("STALE", "very old", True, True))
+    server.datasources.populate_dqw(seen)
+    assert [(w.warning_type, w.message, w.severe) for w in seen.dqws] == [("STALE", "very old", True)]
+
+    # An overwrite takes description, certification and tags along; what is no part of a publish stays.
+    server.datasources.publish(item(server, "Renamed", "Daily"), file, TSC.Server.PublishMode.Overwrite)
+    seen = server.datasources.get_by_id(new.id)
+    assert (seen.description or "", seen.certified, seen.tags, seen.owner_id) == ("", False, set(), user.id)
+    server.datasources.populate_permissions(seen)
+    server.datasources.populate_dqw(seen)
+    assert len(seen.permissions) == 2 and len(seen.dqws) == 1
+    server.datasources.delete_dqw(seen)
+    server.datasources.populate_dqw(seen)
+    assert seen.dqws == []
+
+
+def with_owner(server: TSC.Server, datasource: str, owner: str) -> TSC.DatasourceItem:
+    changed = server.datasources.get_by_id(datasource)
+    changed.owner_id = owner
+    return changed
+
+
+def revisions(url: str) -> None:
+    server = signed_in(url)
+    files = [extract(f"{rows}.hyper", rows) for rows in range(1, 8)]
+    for file in files:
+        new = server.datasources.publish(item(server, "Daily"), file, TSC.Server.PublishMode.Overwrite)
+
+    def kept() -> list:
+        server.datasources.populate_revisions(new)
+        return [(int(r.revision_number), r.current, r.deleted) for r in new.revisions]
+
+    assert kept() == [(n, n == 7, False) for n in range(3, 8)], kept()
+    back = server.datasources.download_revision(new.id, "4", filepath="back.hyper")
+    assert sha256(back) == sha256(files[3])
+    server.datasources.delete_revision(new.id, "4")
+    assert kept()[1] == (4, False, True)
+    refused("404000", server.datasources.download_revision, new.id, "4", filepath="gone.hyper")
+    refused("403004", server.datasources.delete_revision, new.id, "7")
+
+
+def change(url: str) -> None:
+    server = signed_in(url)
+    new = server.datasources.publish(item(server, "Rows"), extract("rows.hyper", 10), TSC.Server.PublishMode.CreateNew)
+    table = {"target-table": "Extract", "target-schema": "Extract"}
+    both = {**table, "source-table": "Extract", "source-schema": "Extract"}
+    by_id = {"op": "eq", "target-col": "id", "source-col": "id"}
+    numbers = iter(range(100))
+    hyper = HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""})
+
+    def payload(columns: str, rows: str) -> str:
+        path = f"payload{next(numbers)}.hyper"
+        with Connection(hyper.endpoint, path, CreateMode.CREATE_AND_REPLACE) as connection:
+            connection.catalog.create_schema("Extract")
+            connection.execute_command(f'create table "Extract"."Extract" ({columns})')
+            connection.execute_command(f'insert into "Extract"."Extract" values {rows}')
+        return path
+
+    def changed(actions: list, file=None, request=None, to=new.id):
+        job = server.datasources.update_hyper_data(to, request_id=request or f"request {next(numbers)}", actions=actions, payload=file)
+        assert job.type == "UpdateUploadedFile" and job.datasource_id == new.id
+        return server.jobs.wait_for_job(job, timeout=60)
+
+    def rows() -> list:
+        path = server.datasources.download(new.id, filepath=f"seen{next(numbers)}.hyper")
+        with Connection(hyper.endpoint, path) as connection:
+            found = connection.execute_list_query('select "id", "text", cast("amount" as bigint) from "Extract"."Extract" order by 1')
+            return [tuple(row) for row in found]
+
+    columns = '"id" bigint not null, "text" text, "amount" numeric(18,2)'
+    more = payload(columns, "(10, 'ten', 100), (11, null, 110)")
+    for _ in range(2):
+        first = changed([{"action": "insert", **both}], more, "insert once")
+    again = changed([{"action": "delete", **table}], None, "insert once")
+    assert again.id == first.id and len(rows()) == 12, "the same request id is one change, whatever it asks for"
+    changed([{"action": "update", **both, "condition": by_id}], payload('"id" bigint, "text" text', "(0, 'zero'), (99, 'none')"))
+    assert rows()[0] == (0, "zero", 0) and len(rows()) == 12
+    changed([{"action": "upsert", **both, "condition": by_id}], payload(columns, "(1, 'one', 1), (50, 'fifty', 50)"))
+    seen = rows()
+    assert seen[1] == (1, "one", 1) and seen[-1] == (50, "fifty", 50) and len(seen) == 13
+    changed([{"action": "delete", **both, "condition": by_id}], payload('"id" bigint', "(50), (11), (77)"))
+    assert [r[0] for r in rows()] == list(range(11))
+    # A window replaced in one call, without and with a file.
+    window = {"op": "and", "args": [{"op": "gte", "target-col": "id", "const": {"type": "integer", "v": 5}},
+                                    {"op": "not", "args": [{"op": "gt", "target-col": "amount", "const": {"type": "double", "v": 8.5}}]}]}
+    changed([{"action": "delete", **table, "condition": window}, {"action": "insert", **both}], payload(columns, "(7, 'new', 7)"))
+    assert [r[0] for r in rows()] == [0, 1, 2, 3, 4, 7, 9, 10]
+    server.datasources.populate_connections(new)
+    changed([{"action": "replace", **both}], more, to=connection_of(new))
+    before = rows()
+    assert [r[0] for r in before] == [10, 11]
+
+    # All or nothing: the first action of each would have been fine.
+    for note, action, file in [
+        ("410012", {"action": "delete", "target-table": "Nowhere"}, None),
+        ("410012", {"action": "insert", **both, "source-table": "Nowhere"}, more),
+        ("no column", {"action": "delete", **table, "condition": {**window, "op": "or", "args": [
+            {"op": "is", "target-col": "nothing", "const": {"type": "integer", "v": 1}}]}}, None),
+        ("not part of the condition", {"action": "delete", **both, "condition": by_id}, more),
+        ("failed", {"action": "insert", **both}, payload('"id" bigint, "text" text', "(null, 'x')")),
+        ("would get", {"action": "insert", **both}, payload('"id" text', "('x')")),
+    ]:
+        try:
+            changed([{"action": "delete", **table}, action], file)
+        except JobFailedException as error:
+            assert note in error.notes[0], error.notes
+        else:
+            raise AssertionError(f"{action} worked")
+    assert rows() == before
+    refused("400000", changed, [{"action": "insert", **both}])
+    refused("400000", changed, [{"action": "explode", **both}], more)
+    changed([{"action": "delete", **table}])
+    assert rows() == []
+    large = extract("large.hyper", 6000, 900)
+    assert Path(large).stat().st_size > 4 << 20
+    refused("413000", changed, [{"action": "insert", **both}], large)
+    hyper.close()
+
+
+def connection_of(datasource: TSC.DatasourceItem):
+    (connection,) = datasource.connections
+    assert connection.connection_type == "hyper" and connection.datasource_id == datasource.id
+    return connection
+
+
+def jobs(url: str) -> None:
+    server = signed_in(url)
+    file = extract("file.hyper", 10)
+
+    def publish(fault: str):
+        admin(url, "DELETE", "faults")
+        admin(url, "POST", "faults", f"publish:1:{fault}")
+        return server.datasources.publish(item(server, "Jobs"), file, TSC.Server.PublishMode.Overwrite, as_job=True)
+
+    def ended(job) -> tuple:
+        try:
+            server.jobs.wait_for_job(job, timeout=2)
+        except JobFailedException as error:
+            return type(error).__name__, error.notes
+        except TimeoutError:
+            return "TimeoutError", None
+
+    assert ended(publish("job-fails=disk: full")) == ("JobFailedException", ["disk: full"])
+    assert ended(publish("job-fails-silently")) == ("JobFailedException", [])
+    assert ended(publish("job-cancelled"))[0] == "JobCancelledException"
+    endless = publish("job-never-ends")
+    assert ended(endless)[0] == "TimeoutError"
+    refused("400031", server.jobs.cancel, endless.id)
+    admin(url, "POST", f"jobs/{endless.id}/cancel")
+    assert ended(endless)[0] == "JobCancelledException"
+    refused("404009", server.jobs.cancel, "no-such-job")
+    admin(url, "DELETE", "faults")
+    assert published(url) == []
+    found, _ = server.jobs.get()
+    assert [j.status for j in found] == ["Failed", "Failed", "Cancelled", "Cancelled"], found
+
+
 if __name__ == "__main__":
-    cases = [sign_in, projects, publish_modes, append, chunked, as_job, download_and_delete]
+    cases = [sign_in, projects, publish_modes, append, chunked, as_job, download_and_delete, sign_ins, describe, revisions, change,
+             jobs]
     {case.__name__: case for case in cases}[sys.argv[2]](sys.argv[1])

@@ -31,6 +31,13 @@ impl Rig {
         self.sandbox.url()
     }
 
+    /// Calls an endpoint of the sandbox's own.
+    pub(crate) async fn own(&self, method: Method, path: &str, body: &str) -> serde_json::Value {
+        let request = Client::new().request(method, format!("{}/sandbox/{path}", self.url())).body(body.to_owned());
+        let text = request.send().await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap_or(serde_json::Value::Null)
+    }
+
     /// What the sandbox says about what was published.
     pub(crate) async fn datasources(&self) -> Vec<serde_json::Value> {
         let text = reqwest::get(format!("{}/sandbox/datasources", self.url())).await.unwrap().text().await.unwrap();
@@ -42,6 +49,8 @@ impl Rig {
 fn options(data: &Path) -> Options {
     let mut options = Options::new(data.join("state"));
     options.job_time = Duration::from_millis(200);
+    options.more_sites = vec!["finance".to_owned()];
+    options.data_limit = 4 << 20;
     options
 }
 
