@@ -424,8 +424,8 @@ fn explain(e: &toml::de::Error) -> Error {
             None => e.help(format!("the keys here are {}", known.join(", "))),
         };
     }
-    if message.contains("SecretRef") || message.contains("wanted string or table") && message.contains("enum") {
-        return Error::new(Kind::ConfigInvalid, "a secret is given as a literal")
+    if message.contains(secret::LITERAL) {
+        return Error::new(Kind::ConfigInvalid, secret::LITERAL)
             .help("give it by reference: { env = \"NAME\" }, { file = \"…\" } or { command = [\"…\"] }");
     }
     Error::new(Kind::ConfigInvalid, format!("the configuration is not valid: {}", message.lines().next().unwrap_or_default()))

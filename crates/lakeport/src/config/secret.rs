@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::Error as _;
 
 use crate::error::{Error, Kind, Result, Wrap};
 
@@ -39,8 +40,8 @@ impl fmt::Display for Secret {
 }
 
 /// Where a secret is to be found.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
 pub enum SecretRef {
     /// In an environment variable.
     Env(String),
@@ -48,6 +49,26 @@ pub enum SecretRef {
     File(PathBuf),
     /// What a command prints; one trailing line end is cut.
     Command(Vec<String>),
+}
+
+/// What is said of a value that is no reference; the value itself must not be.
+pub(super) const LITERAL: &str = "a secret is given as a literal";
+
+impl<'de> Deserialize<'de> for SecretRef {
+    /// By hand, because serde's own errors quote the value they refuse.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer).map_err(|_| D::Error::custom(LITERAL))?;
+        let Some((key, value)) = value.as_table().filter(|t| t.len() == 1).and_then(|t| t.iter().next()) else {
+            return Err(D::Error::custom(LITERAL));
+        };
+        let words = || value.as_array()?.iter().map(|w| w.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+        match (key.as_str(), value.as_str(), words()) {
+            ("env", Some(name), _) => Ok(Self::Env(name.to_owned())),
+            ("file", Some(path), _) => Ok(Self::File(path.into())),
+            ("command", _, Some(words)) => Ok(Self::Command(words)),
+            _ => Err(D::Error::custom(LITERAL)),
+        }
+    }
 }
 
 impl SecretRef {
