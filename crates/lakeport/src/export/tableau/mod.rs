@@ -6,13 +6,11 @@
 //!
 //! All of it was proven against recordings and stand-ins, never against a live server.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use crate::config::Secret;
 use crate::convert::Written;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, show_size};
@@ -21,14 +19,18 @@ use crate::source::Listed;
 use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target};
 
 mod datasource;
+mod env;
 mod fault;
 mod http;
 mod job;
+mod jwt;
+mod lock;
 mod multipart;
 mod project;
 mod publish;
 mod retry;
 mod session;
+mod signin;
 mod upload;
 mod xml;
 
@@ -36,6 +38,7 @@ mod xml;
 mod tests;
 
 pub use datasource::DataSource;
+pub use env::{Auth, Network, Proxy, TableauEnv};
 pub use job::{Job, JobState};
 
 use project::{Place, Resolved};
@@ -50,47 +53,6 @@ pub const CAPABILITY: Capability = Capability {
     observes: true,
     summary: "Tableau Server and Cloud: chunked upload, asynchronous publish, read back",
 };
-
-/// A Tableau environment with its secrets resolved.
-#[derive(Debug, Clone)]
-pub struct TableauEnv {
-    /// The environment's name, for messages.
-    pub name: String,
-    /// `https://tableau.acme.com`, without a path.
-    pub url: String,
-    /// The site's content URL; empty for the default site.
-    pub site: String,
-    /// The project to publish to, `Finance/Daily`, with `\/` for a slash inside a name; `None` is the default project.
-    pub project: Option<String>,
-    /// Whether missing projects are created.
-    pub create_project: bool,
-    /// How to sign in.
-    pub auth: Auth,
-    /// A REST API version to use instead of the negotiated one.
-    pub api_version: Option<String>,
-    /// Bytes of one upload block; `None` chooses.
-    pub chunk_size: Option<u64>,
-    /// Files up to this size go in one request (the server's limit is 64 MB).
-    pub single_request_limit: u64,
-    /// A PEM file with further certificate authorities.
-    pub ca_bundle: Option<PathBuf>,
-    /// How long one call may take in all.
-    pub timeout: Option<Duration>,
-    /// How long a server-side job is awaited.
-    pub job_deadline: Option<Duration>,
-}
-
-/// Credentials.
-#[derive(Debug, Clone)]
-pub enum Auth {
-    /// A personal access token.
-    Token {
-        /// Its name.
-        name: String,
-        /// Its secret.
-        secret: Secret,
-    },
-}
 
 /// A Tableau server as a target; signs in when first needed and keeps that session until [`Target::close`].
 #[derive(Debug)]

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::*;
+use crate::config::Secret;
 use crate::export::Stage;
 
+mod signing;
 mod stub;
 use stub::{Reply, Seen, Stub, error, say};
 
@@ -21,9 +23,10 @@ pub(super) fn env(url: &str) -> TableauEnv {
         api_version: None,
         chunk_size: Some(1000),
         single_request_limit: 64_000_000,
-        ca_bundle: None,
-        timeout: None,
+        network: Network::default(),
         job_deadline: None,
+        lock_wait: Duration::ZERO,
+        lock_directory: Some(std::env::temp_dir().join("lakeport-test-locks")),
     }
 }
 
@@ -193,7 +196,7 @@ async fn a_lost_commit_is_looked_for_and_never_doubled() {
                 // A commit may be silent as long as the whole call.
                 let tableau = target(&stub, |env| {
                     env.single_request_limit = if single { 64_000_000 } else { 0 };
-                    env.timeout = Some(Duration::from_millis(400));
+                    env.network.timeout = Some(Duration::from_millis(400));
                 });
                 let file = file(2500);
                 let outcome = publish(&tableau, &file, mode).await;
