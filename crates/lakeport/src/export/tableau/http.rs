@@ -37,6 +37,8 @@ pub(super) enum Body {
     Empty,
     /// XML.
     Xml(String),
+    /// The actions of a change.
+    Json(String),
     /// XML that holds a credential.
     Credentials(Secret),
     /// A publish or an append.
@@ -60,11 +62,13 @@ pub(super) struct Request<'a> {
     pub(super) watch: Option<Watch<'a>>,
     /// What no error may show, besides the token and the secrets of the environment.
     pub(super) hidden: Option<Secret>,
+    /// What lets the server know a repeat when it sees one.
+    pub(super) request_id: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: Url, token: Option<&Secret>, body: &'a Body, what: &'static str) -> Self {
-        Self { method, url, token: token.cloned(), body, what, silence: None, watch: None, hidden: None }
+        Self { method, url, token: token.cloned(), body, what, silence: None, watch: None, hidden: None, request_id: None }
     }
 }
 
@@ -197,11 +201,15 @@ impl Http {
         if let Some(token) = &request.token {
             builder = builder.header("X-Tableau-Auth", token.reveal());
         }
+        if let Some(id) = request.request_id {
+            builder = builder.header("RequestID", id);
+        }
         builder = match request.body {
             // A POST without a body still says what it would be, and how long: some proxies answer 411 otherwise.
             Body::Empty if request.method == Method::GET => builder,
             Body::Empty => builder.header(CONTENT_TYPE, "text/xml").header(CONTENT_LENGTH, 0),
             Body::Xml(xml) => builder.header(CONTENT_TYPE, "text/xml").body(xml.clone()),
+            Body::Json(json) => builder.header(CONTENT_TYPE, "application/json").body(json.clone()),
             Body::Credentials(xml) => builder.header(CONTENT_TYPE, "text/xml").body(xml.reveal().to_owned()),
             Body::Multipart(parts) => builder
                 .header(CONTENT_TYPE, parts.content_type())

@@ -16,8 +16,10 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, show_size};
 use crate::source::Listed;
 
+use super::care::Care;
 use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target};
 
+mod care;
 mod datasource;
 mod env;
 mod fault;
@@ -28,9 +30,11 @@ mod lock;
 mod multipart;
 mod project;
 mod publish;
+mod resume;
 mod retry;
 mod session;
 mod signin;
+mod update;
 mod upload;
 mod xml;
 
@@ -40,6 +44,7 @@ mod tests;
 pub use datasource::DataSource;
 pub use env::{Auth, Network, Proxy, TableauEnv};
 pub use job::{Job, JobState};
+pub use update::{Action, Change, Match, Split, TableName, Verb};
 
 use project::{Place, Resolved};
 use retry::{Repeat, Repeats};
@@ -271,6 +276,16 @@ impl Target for Tableau {
 
     async fn publish(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt> {
         self.publish_file(file, how, progress).await.map_err(|e| self.here(e))
+    }
+
+    async fn see_to(&self, receipt: &Receipt, care: &Care) -> Result<Vec<String>> {
+        if care.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.server
+            .see_to(&receipt.id, care, &mut Repeats::default())
+            .await
+            .map_err(|e| self.here(e.at("data source", &receipt.name)))
     }
 
     async fn observe(&self, receipt: &Receipt) -> Result<Observed> {

@@ -102,15 +102,17 @@ pub(super) struct Call {
     pub(super) what: &'static str,
     /// Whether the server works for long before it answers.
     pub(super) patient: bool,
+    /// What lets the server know a repeat when it sees one.
+    pub(super) request_id: Option<String>,
 }
 
 impl Call {
     pub(super) fn get(what: &'static str, path: String) -> Self {
-        Self { method: Method::GET, path, body: Body::Empty, what, patient: false }
+        Self { method: Method::GET, path, body: Body::Empty, what, patient: false, request_id: None }
     }
 
     pub(super) fn post(what: &'static str, path: String, body: Body) -> Self {
-        Self { method: Method::POST, path, body, what, patient: false }
+        Self { method: Method::POST, path, body, what, patient: false, request_id: None }
     }
 }
 
@@ -229,6 +231,7 @@ impl Server {
             let mut request = Request::new(call.method.clone(), url, Some(&session.token), &call.body, call.what);
             request.silence = call.patient.then(|| self.http.call_timeout());
             request.watch = watch;
+            request.request_id = call.request_id.as_deref();
             match self.repeat(repeat, &request, repeats).await {
                 // The server did not look at the call, so that even an append may follow under a new session.
                 Err(failed) if failed.code() == 401_002 => session = self.sign_in_again(&session, *failed, repeats).await?,

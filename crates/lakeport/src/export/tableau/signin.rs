@@ -103,6 +103,24 @@ impl Server {
         }
     }
 
+    /// Holds off other processes, and other tasks of this one, that would publish to the same data source.
+    pub(super) async fn publish_lock(&self, project: Option<&str>, name: &str, repeats: &mut Repeats) -> Result<Option<Lock>> {
+        let (address, place) = (self.address(), self.place());
+        let wanted = Wanted {
+            directory: self.env.lock_directory.as_deref(),
+            key: &["data source", &address, &self.env.site, project.unwrap_or_default(), name],
+            what: format!("data source `{name}` of {place}"),
+            wait: self.env.lock_wait,
+        };
+        match Lock::take(&wanted, || None).await.map_err(|e| e.during("publish").at("data source", name))? {
+            Taken::Ours(lock) => Ok(Some(lock)),
+            Taken::NotHere(why) => {
+                repeats.note(format!("publish: other processes cannot be held off the data source: {why}"));
+                Ok(None)
+            }
+        }
+    }
+
     async fn sign_in(&self, info: &ServerInfo, lock: Option<Arc<Lock>>, repeats: &mut Repeats) -> Result<SignedIn> {
         const WHAT: &str = "sign in";
         if matches!(self.env.auth, Auth::ConnectedApp { .. }) && info.version < APPS {
