@@ -7,6 +7,8 @@ use super::*;
 use crate::config::Secret;
 use crate::export::Stage;
 
+mod afterwards;
+mod resuming;
 mod signing;
 mod stub;
 use stub::{Reply, Seen, Stub, error, say};
@@ -190,7 +192,13 @@ async fn a_lost_commit_is_looked_for_and_never_doubled() {
                 let shown = format!("{mode:?} {single} {reply:?}");
                 let stub = Stub::start(at("publish", 0, reply)).await;
                 if mode == Mode::Append {
-                    let old = stub::Source { name: "Orders".into(), project: "p2".into(), version: 0, bytes: b"old".to_vec() };
+                    let old = stub::Source {
+                        name: "Orders".into(),
+                        project: "p2".into(),
+                        version: 0,
+                        bytes: b"old".to_vec(),
+                        ..Default::default()
+                    };
                     stub.world.lock().unwrap().sources.push(old);
                 }
                 // A commit may be silent as long as the whole call.
