@@ -47,7 +47,7 @@ pub(super) struct Order<'a> {
 /// What a commit answered.
 enum Committed {
     /// The data source is there.
-    Published(DataSource),
+    Published(Box<DataSource>),
     /// A job works on it.
     Job(String),
     /// Nothing that could be read; it may have landed.
@@ -76,7 +76,7 @@ impl Tableau {
             ..Receipt::default()
         };
         let found = match self.left_over(&order, &mut receipt, &mut repeats).await? {
-            Left::Nothing(found) => found,
+            Left::Nothing(found) => *found,
             left => {
                 if let Left::Commit { id, way } = left {
                     repeats.note("publish: a former upload of the same content is complete, it is committed".to_owned());
@@ -194,7 +194,7 @@ impl Tableau {
                 Err(e) => return Err(e),
             };
             let (error, what) = match committed {
-                Committed::Published(found) => return Ok(found),
+                Committed::Published(found) => return Ok(*found),
                 Committed::Job(id) => return self.follow(order, &id, receipt, repeats).await,
                 Committed::Again(error) => (error, "was not taken"),
                 Committed::Unclear { error, look } => {
@@ -268,7 +268,7 @@ impl Tableau {
                     return Ok(Committed::Job(id));
                 }
                 if let Some(found) = answer.root.find("datasource").and_then(DataSource::read) {
-                    return Ok(Committed::Published(found));
+                    return Ok(Committed::Published(Box::new(found)));
                 }
                 let error =
                     Error::new(Kind::ServerFailed, "the server's answer to the publish names neither data source nor job");

@@ -33,7 +33,7 @@ pub(super) enum Left {
         way: String,
     },
     /// Nothing: it landed.
-    Nothing(DataSource),
+    Nothing(Box<DataSource>),
 }
 
 impl Tableau {
@@ -98,7 +98,7 @@ impl Tableau {
             return anew("succeeded, and the data source was changed since", repeats);
         }
         repeats.note(format!("publish: the job {id} of a former publish succeeded, nothing was sent again"));
-        Ok(Left::Nothing(found))
+        Ok(Left::Nothing(Box::new(found)))
     }
 }
 

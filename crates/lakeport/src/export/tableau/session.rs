@@ -266,6 +266,15 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that was not closed must not keep the session of the others open.
+        if let Ok(mut state) = self.state.try_lock() {
+            state.leave(self.id);
+        }
+    }
+}
+
 fn counted(failed: Failed, tries: u32) -> Box<Failed> {
     let what = if failed.how == How::NotSent { "connections tried" } else { "tries" };
     Box::new(Failed { error: failed.error.at("repeated", format!("{tries} {what}")), ..failed })

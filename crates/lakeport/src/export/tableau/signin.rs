@@ -46,6 +46,14 @@ pub(super) struct State {
     users: BTreeSet<uuid::Uuid>,
 }
 
+impl State {
+    /// Notes that a target no longer uses the session; tells whether any other does.
+    pub(super) fn leave(&mut self, id: uuid::Uuid) -> bool {
+        self.users.remove(&id);
+        !self.users.is_empty()
+    }
+}
+
 /// The state that targets with the same server, site and credentials share.
 pub(super) fn shared(env: &TableauEnv) -> Arc<Mutex<State>> {
     static STATES: Sync<BTreeMap<String, Weak<Mutex<State>>>> = Sync::new(BTreeMap::new());
@@ -262,8 +270,7 @@ impl Server {
     /// Ends the session when no other target uses it; a failure is nobody's business, for another sign-in may have ended it.
     pub(super) async fn sign_out(&self) {
         let mut state = self.state.lock().await;
-        state.users.remove(&self.id);
-        if !state.users.is_empty() {
+        if state.leave(self.id) {
             return;
         }
         let (Some(session), Some(info)) = (state.session.take(), state.info.clone()) else { return };

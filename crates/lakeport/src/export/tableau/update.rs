@@ -5,6 +5,7 @@
 //! once. The other side of that: the same rows inserted on purpose a second time need another [`Change::version`].
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -246,16 +247,41 @@ impl Tableau {
             ));
         };
         receipt.bytes += bytes;
+        self.await_change(found, &job, receipt, repeats).await?;
+        Ok(Sent::Done(job))
+    }
+
+    /// Waits for the job; without the right to see it, for the data source to move.
+    async fn await_change(&self, before: &DataSource, job: &str, receipt: &mut Receipt, repeats: &mut Repeats) -> Result<()> {
         let info = self.server.info(repeats).await?;
         if self.server.sees_jobs(&info) {
-            let help = "a change that fails half-way was seen to damage a data source: publish the whole with --mode full, and \
-                        look whether columns were added or changed their types";
-            let awaited = self.server.await_job(&job, self.job_deadline, repeats).await;
-            awaited.map_err(|e| if e.kind() == Kind::FileRefused { e.help(help) } else { e })?;
-        } else {
-            receipt.notes.push(format!("not verified: the connected app may not see the job {job}"));
+            let error = match self.server.await_job(job, self.job_deadline, repeats).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if error.kind() == Kind::FileRefused {
+                return Err(error.help(
+                    "a change that fails half-way was seen to damage a data source: publish the whole with --mode full, and look \
+                     whether columns were added or changed their types",
+                ));
+            }
+            if error.kind() != Kind::SignIn || !self.server.has_scopes() {
+                return Err(error);
+            }
         }
-        Ok(Sent::Done(job))
+        let (begun, mut wait) = (Instant::now(), self.server.pace.first_poll);
+        while begun.elapsed() < self.server.pace.look.min(self.job_deadline) {
+            let now = self.server.data_source(&before.id, repeats).await?;
+            if now.is_some_and(|now| now.updated_at != before.updated_at) {
+                return Ok(());
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 7 / 5).min(self.server.pace.slowest_poll);
+        }
+        receipt
+            .notes
+            .push(format!("not verified: the connected app may not see the job {job}, and the data source did not move"));
+        Ok(())
     }
 
     /// Looks at what came of it, as far as the server tells.

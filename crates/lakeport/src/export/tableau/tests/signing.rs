@@ -60,6 +60,30 @@ async fn a_connected_app_signs_each_sign_in_anew() {
 }
 
 #[tokio::test]
+async fn a_connected_app_without_the_right_to_jobs_looks_at_the_data_source() {
+    let old = "<tsResponse><serverInfo><restApiVersion>3.20</restApiVersion></serverInfo></tsResponse>";
+    let stub = Stub::start(at("info", 0, say(200, old))).await;
+    let tableau = target(&stub, |env| {
+        chunked(env);
+        env.auth = app();
+    });
+    for mode in [Mode::Create, Mode::Full, Mode::Append] {
+        publish(&tableau, &file(10), mode).await.unwrap();
+    }
+    assert_eq!((stub.count("job"), stub.count("publish")), (0, 3));
+
+    // From 3.25 on it may ask, unless the app lacks the scope.
+    let stub = Stub::start(|seen, _| if seen.label == "job" { error(401_002) } else { Reply::Normal }).await;
+    let tableau = target(&stub, |env| {
+        chunked(env);
+        env.auth = app();
+    });
+    let receipt = publish(&tableau, &file(10), Mode::Full).await.unwrap();
+    assert_eq!(stub.count("publish"), 1);
+    assert!(receipt.retries.iter().any(|r| r.contains("may not see it")), "{:?}", receipt.retries);
+}
+
+#[tokio::test]
 async fn targets_with_one_token_share_a_session_and_the_last_one_ends_it() {
     let stub = Stub::start(|_, _| Reply::Normal).await;
     let (one, two) = (target(&stub, |_| {}), target(&stub, |env| env.project = Some("Finance".into())));
