@@ -1,6 +1,6 @@
 //! A finished file to a place people look at. Knows nothing of lakes.
 //!
-//! A target is a [`Target`] and one line where environments become targets ([`open`]).
+//! A target is a [`Target`] and one line where environments become targets ([`crate::Lakeport::target`]).
 
 use std::fmt;
 use std::path::Path;

@@ -111,7 +111,8 @@ impl Tableau {
         let outcome = self.send(order, receipt, repeats, progress).await;
         if let (Err(e), Some(path)) = (&outcome, order.receipt_path) {
             // What was refused will be refused again, and an append that certainly did not happen needs no proof next time.
-            let certain = order.mode == Mode::Append && e.kind() != Kind::JobUnfinished;
+            // One whose job was begun does: the job may have succeeded and the look at its result failed.
+            let certain = order.mode == Mode::Append && receipt.stage == Stage::Uploaded && e.kind() != Kind::JobUnfinished;
             if e.kind() == Kind::FileRefused || certain {
                 resume::remove(path).await;
             }

@@ -154,6 +154,32 @@ async fn a_refused_append_leaves_no_receipt() {
 }
 
 #[tokio::test]
+async fn an_append_whose_result_could_not_be_seen_is_not_done_twice() {
+    let file = file(2500);
+    // The job succeeds, and the look for the data source after it fails for good.
+    let stub = Stub::start(
+        |seen, earlier| {
+            if seen.label == "find" && (1..=6).contains(&earlier) { error(403_004) } else { Reply::Normal }
+        },
+    )
+    .await;
+    let old = stub::Source { name: "Orders".into(), project: "p2".into(), bytes: b"old".to_vec(), ..Default::default() };
+    stub.world.lock().unwrap().sources.push(old);
+    let desk = Desk::new();
+    let tableau = target(&stub, chunked);
+    tableau.publish(&file.written, &desk.how(Mode::Append), &|_, _| {}).await.unwrap_err();
+    assert_eq!(desk.load().unwrap().stage, Stage::Committed);
+    loop {
+        match tableau.publish(&file.written, &desk.how(Mode::Append), &|_, _| {}).await {
+            Ok(_) => break,
+            Err(e) => assert_eq!(e.kind(), Kind::Forbidden),
+        }
+    }
+    assert_eq!(stub.count("publish"), 1);
+    assert_eq!(stub.source("Orders").unwrap().bytes, [b"old".to_vec(), file.bytes.clone()].concat());
+}
+
+#[tokio::test]
 async fn two_publishes_to_one_data_source_follow_one_another() {
     let stub = Stub::start(|_, _| Reply::Normal).await;
     let (one, two) = (target(&stub, chunked), target(&stub, chunked));
