@@ -1,17 +1,16 @@
 //! The one value that holds what every command needs: configuration, engine, formats, targets.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use crate::config::{Config, Env, LakeEnv, Reference, TableauConfig};
+use crate::config::{Config, Env, LakeEnv, Reference};
 use crate::convert::Formats;
 use crate::error::{Context, Error, Kind, Result};
 use crate::export::Target;
 use crate::export::store::Store;
-use crate::export::tableau::{Auth, Tableau, TableauEnv};
-use crate::limits::{Limits, parse_size};
+use crate::export::tableau::{Tableau, TableauEnv};
+use crate::limits::Limits;
 use crate::plan::Destination;
 use crate::source::{Engine, Location};
 
@@ -57,7 +56,7 @@ impl Lakeport {
         }
         let target: Arc<dyn Target> = match self.config.environment(environment)? {
             Env::Tableau(config) => {
-                let env = tableau_env(environment, config, &self.config.base).at("environment", environment)?;
+                let env = TableauEnv::from_config(environment, config, &self.config.base).at("environment", environment)?;
                 Arc::new(Tableau::new(env, &self.limits).at("environment", environment)?)
             }
             Env::Lake(env) | Env::Store(env) => Arc::new(Store::new(self.root(env))),
@@ -112,29 +111,4 @@ impl Lakeport {
             target.close().await;
         }
     }
-}
-
-fn tableau_env(name: &str, config: &TableauConfig, base: &Path) -> Result<TableauEnv> {
-    let missing = |key: &str| {
-        Error::new(Kind::ConfigInvalid, format!("environment `{name}` does not say `{key}`"))
-            .help("give token_name = \"…\" and token_secret = { env = \"…\" }")
-    };
-    let secret = config.token_secret.as_ref().ok_or_else(|| missing("token_secret"))?;
-    Ok(TableauEnv {
-        name: name.to_owned(),
-        url: config.url.clone(),
-        site: config.site.clone(),
-        project: config.project.clone(),
-        create_project: config.create_project,
-        auth: Auth::Token {
-            name: config.token_name.clone().ok_or_else(|| missing("token_name"))?,
-            secret: secret.resolve(base)?,
-        },
-        api_version: config.api_version.clone(),
-        chunk_size: config.chunk_size.as_deref().map(parse_size).transpose()?,
-        single_request_limit: config.single_request_limit.as_deref().map_or(Ok(64_000_000), parse_size)?,
-        ca_bundle: config.ca_bundle.as_ref().map(|p| base.join(p)),
-        timeout: config.timeout.map(Duration::from_secs),
-        job_deadline: config.job_timeout.map(Duration::from_secs),
-    })
 }

@@ -105,6 +105,20 @@ pub struct TableauConfig {
     pub token_name: Option<String>,
     /// Its secret, by reference.
     pub token_secret: Option<SecretRef>,
+    /// Name of a user, instead of a token.
+    pub username: Option<String>,
+    /// The user's password, by reference.
+    pub password: Option<SecretRef>,
+    /// Client id of a connected app, instead of a token.
+    pub client_id: Option<String>,
+    /// Id of the app's secret.
+    pub secret_id: Option<String>,
+    /// The app's secret, by reference.
+    pub secret_value: Option<SecretRef>,
+    /// The user the app acts as.
+    pub user: Option<String>,
+    /// The scopes the app asks for, instead of all that a publish takes.
+    pub scopes: Option<Vec<String>>,
     /// A REST API version instead of the negotiated one.
     pub api_version: Option<String>,
     /// Size of an upload block, such as `50MiB`.
@@ -113,10 +127,26 @@ pub struct TableauConfig {
     pub single_request_limit: Option<String>,
     /// A PEM file with further certificate authorities.
     pub ca_bundle: Option<PathBuf>,
+    /// A PEM file with the certificate to show, its chain and its key.
+    pub client_certificate: Option<PathBuf>,
+    /// A PEM file with that key, where it lies apart.
+    pub client_key: Option<PathBuf>,
+    /// `http://proxy.acme.com:3128`, instead of `HTTPS_PROXY`.
+    pub proxy: Option<String>,
+    /// The user the proxy asks for.
+    pub proxy_user: Option<String>,
+    /// That user's password, by reference.
+    pub proxy_password: Option<SecretRef>,
+    /// Seconds a connection may take to open.
+    pub connect_timeout: Option<u64>,
+    /// Seconds the server may be silent within one call.
+    pub read_timeout: Option<u64>,
     /// Seconds one call may take in all.
     pub timeout: Option<u64>,
     /// Seconds a server-side job is awaited.
     pub job_timeout: Option<u64>,
+    /// Seconds to wait for a token or data source that another process holds; 600 unless told otherwise.
+    pub lock_timeout: Option<u64>,
     /// The highest Hyper file-format version the server reads.
     pub hyper_version: Option<u8>,
 }

@@ -3,14 +3,16 @@
 //! A target is a [`Target`] and one line where environments become targets ([`crate::Lakeport::target`]).
 
 use std::fmt;
+use std::path::Path;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::convert::Written;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result, Wrap};
 use crate::source::Listed;
 
+pub mod care;
 pub mod store;
 pub mod tableau;
 
@@ -77,7 +79,11 @@ pub struct Publish {
     pub name: String,
     /// What becomes of what exists.
     pub mode: Mode,
-    /// Where to record that an upload is complete before it is committed, so that a later run can tell.
+    /// Where to keep the receipt while the publish is under way, so that the next one of the same content to the same name
+    /// takes up what this one began.
+    ///
+    /// After a success it stays there as [`Stage::Published`], for the caller to remove once the result is recorded; a publish
+    /// that finds it so starts over.
     pub receipt_path: Option<std::path::PathBuf>,
 }
 
@@ -120,6 +126,36 @@ pub struct Receipt {
     /// When what was there before had last changed, as the target writes it.
     #[serde(default)]
     pub updated_before: Option<String>,
+    /// Size and hash of what was sent, where a receipt is kept on disk.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// What became of what was there.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Address and site, so that a receipt is not taken for one of another server.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// The target's id of a complete upload that waits to be committed.
+    #[serde(default)]
+    pub upload: Option<String>,
+    /// What else there is to tell: what was restored after an overwrite, and what was lost by it.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+impl Receipt {
+    /// Reads a receipt that a publish left on disk; `None` when there is none.
+    ///
+    /// # Errors
+    /// `SourceUnreadable` when it cannot be read or is no receipt.
+    pub fn load(path: &Path) -> Result<Option<Self>> {
+        let failed = || format!("cannot read the receipt {}", path.display());
+        match std::fs::read(path) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).wrap(Kind::SourceUnreadable, failed),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).wrap(Kind::SourceUnreadable, failed),
+        }
+    }
 }
 
 /// What the target tells about what was published.
@@ -176,6 +212,19 @@ pub trait Target: Send + Sync + fmt::Debug {
     /// # Errors
     /// As `check`.
     async fn observe(&self, receipt: &Receipt) -> Result<Observed>;
+
+    /// Sees to what a job declares about what was just published; returns what was changed.
+    ///
+    /// # Errors
+    /// As `publish`, `VerifyFailed` where the target did not take it, and `Unsupported` for a target without such things.
+    async fn see_to(&self, receipt: &Receipt, care: &care::Care) -> Result<Vec<String>> {
+        if care.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (name, target) = (&receipt.name, self.capability().name);
+        let message = format!("`{name}` has permissions or a warning declared, which a {target} target does not have");
+        Err(Error::new(Kind::Unsupported, message).help("drop them from the job"))
+    }
 
     /// Ends the session, if there is one; never fails a run.
     async fn close(&self) {}

@@ -36,6 +36,8 @@ pub struct DataSource {
     pub description: Option<String>,
     /// Whether it is certified.
     pub certified: Option<bool>,
+    /// What was noted with the certification.
+    pub certification_note: Option<String>,
     /// Its tags.
     pub tags: Vec<String>,
 }
@@ -58,6 +60,7 @@ impl DataSource {
             webpage_url: element.told("webpageUrl"),
             description: element.told("description"),
             certified: element.attribute("isCertified").map(|c| c.eq_ignore_ascii_case("true")),
+            certification_note: element.told("certificationNote"),
             tags: element.child("tags").map(|t| t.children("tag").filter_map(|t| t.told("label")).collect()).unwrap_or_default(),
         })
     }

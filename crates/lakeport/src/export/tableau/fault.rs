@@ -188,7 +188,7 @@ fn of_stranger(what: &'static str, status: u16, looks: &str) -> Error {
     let message = format!("cannot {what}: status {status} with {looks}");
     let error = Error::new(kind, message);
     match status {
-        407 => error.help("the proxy wants credentials: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
+        407 => error.help("the proxy wants credentials: set `proxy`, `proxy_user` and `proxy_password`"),
         401 | 403 => error
             .help("a proxy, firewall or sign-on page answered instead of Tableau; ask for the API paths /api/ to be let through"),
         404 => error.help("check `url`: it is the server's address without a path, such as https://tableau.acme.com"),

@@ -3,6 +3,7 @@
 //! Nothing is repeated here. A redirect keeps method and body, which are made anew; the session's token does not follow to
 //! another host, a secret does not follow at all, and nothing goes from https to http.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::config::Secret;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 
-use super::TableauEnv;
+use super::env::{Network, Proxy};
 use super::fault::{self, Called, Failed, How};
 use super::multipart::{LocalRead, Multipart};
 use super::xml::{self, Element};
@@ -36,6 +37,8 @@ pub(super) enum Body {
     Empty,
     /// XML.
     Xml(String),
+    /// The actions of a change.
+    Json(String),
     /// XML that holds a credential.
     Credentials(Secret),
     /// A publish or an append.
@@ -57,11 +60,15 @@ pub(super) struct Request<'a> {
     /// How long the server may be silent, where it is known to work before it answers.
     pub(super) silence: Option<Duration>,
     pub(super) watch: Option<Watch<'a>>,
+    /// What no error may show, besides the token and the secrets of the environment.
+    pub(super) hidden: Option<Secret>,
+    /// What lets the server know a repeat when it sees one.
+    pub(super) request_id: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: Url, token: Option<&Secret>, body: &'a Body, what: &'static str) -> Self {
-        Self { method, url, token: token.cloned(), body, what, silence: None, watch: None }
+        Self { method, url, token: token.cloned(), body, what, silence: None, watch: None, hidden: None, request_id: None }
     }
 }
 
@@ -85,16 +92,16 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(env: &TableauEnv, limits: &Limits, hidden: Vec<Secret>) -> Result<Self> {
+    pub(super) fn new(network: &Network, limits: &Limits, hidden: Vec<Secret>) -> Result<Self> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("Lakeport/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(limits.connect_timeout)
+            .connect_timeout(network.connect_timeout.unwrap_or(limits.connect_timeout))
             .redirect(reqwest::redirect::Policy::none())
             // One upload block is one request on one connection; HTTP/2 brings windows to tune and nothing else.
             .http1_only()
             // Idle connections are closed by proxies without a word; a fresh one costs less than an ambiguous failure.
             .pool_idle_timeout(Duration::from_secs(20));
-        if let Some(path) = &env.ca_bundle {
+        if let Some(path) = &network.ca_bundle {
             let failed = || format!("cannot read the certificates in {}", path.display());
             let pem = std::fs::read(path).wrap(Kind::ConfigInvalid, failed)?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem).wrap(Kind::ConfigInvalid, failed)?;
@@ -103,9 +110,16 @@ impl Http {
             }
             builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
         }
+        if let Some(path) = &network.client_certificate {
+            builder = builder.identity(identity(path, network.client_key.as_deref())?);
+        }
+        if let Some(told) = &network.proxy {
+            builder = builder.proxy(proxy(told)?);
+        }
         let client = builder.build().wrap(Kind::Unexpected, || "cannot set up the HTTP client".to_owned())?;
-        let call_timeout = env.timeout.unwrap_or(limits.call_timeout);
-        Ok(Self { client, read_timeout: limits.read_timeout.min(call_timeout), call_timeout, hidden })
+        let call_timeout = network.timeout.unwrap_or(limits.call_timeout);
+        let read_timeout = network.read_timeout.unwrap_or(limits.read_timeout).min(call_timeout);
+        Ok(Self { client, read_timeout, call_timeout, hidden })
     }
 
     /// How long a whole call may take.
@@ -150,7 +164,7 @@ impl Http {
                 }
                 _ => {
                     let looks = self.looks(&content_type, &body, &request);
-                    let body = self.hide_bytes(&body, request.token.as_ref());
+                    let body = self.hide(&String::from_utf8_lossy(&body), &request).into_bytes();
                     let mut failed = fault::of_answer(what, &place_of(&request.url), status.as_u16(), &body, &looks);
                     failed.retry_after = retry_after;
                     Err(failed)
@@ -187,11 +201,15 @@ impl Http {
         if let Some(token) = &request.token {
             builder = builder.header("X-Tableau-Auth", token.reveal());
         }
+        if let Some(id) = request.request_id {
+            builder = builder.header("RequestID", id);
+        }
         builder = match request.body {
             // A POST without a body still says what it would be, and how long: some proxies answer 411 otherwise.
             Body::Empty if request.method == Method::GET => builder,
             Body::Empty => builder.header(CONTENT_TYPE, "text/xml").header(CONTENT_LENGTH, 0),
             Body::Xml(xml) => builder.header(CONTENT_TYPE, "text/xml").body(xml.clone()),
+            Body::Json(json) => builder.header(CONTENT_TYPE, "application/json").body(json.clone()),
             Body::Credentials(xml) => builder.header(CONTENT_TYPE, "text/xml").body(xml.reveal().to_owned()),
             Body::Multipart(parts) => builder
                 .header(CONTENT_TYPE, parts.content_type())
@@ -242,7 +260,7 @@ impl Http {
 
     /// Describes a body that is not the API's: content type, title, first bytes.
     fn looks(&self, content_type: &str, body: &[u8], request: &Request<'_>) -> String {
-        let text = self.hide(&String::from_utf8_lossy(body), request.token.as_ref());
+        let text = self.hide(&String::from_utf8_lossy(body), request);
         let kind = if content_type.is_empty() { "no content type" } else { content_type };
         let title = title(&text).map(|t| format!(" titled `{t}`")).unwrap_or_default();
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -257,14 +275,46 @@ impl Http {
         }
     }
 
-    fn hide(&self, text: &str, token: Option<&Secret>) -> String {
-        let secrets = self.hidden.iter().chain(token).filter(|s| !s.reveal().is_empty());
+    fn hide(&self, text: &str, request: &Request<'_>) -> String {
+        let secrets = self.hidden.iter().chain(&request.token).chain(&request.hidden).filter(|s| !s.reveal().is_empty());
         secrets.fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), "[redacted]"))
     }
+}
 
-    fn hide_bytes(&self, body: &[u8], token: Option<&Secret>) -> Vec<u8> {
-        self.hide(&String::from_utf8_lossy(body), token).into_bytes()
+/// Reads the certificate to show and its key, which may stand in the same file.
+fn identity(certificate: &Path, key: Option<&Path>) -> Result<reqwest::Identity> {
+    let read = |path: &Path| {
+        std::fs::read(path).wrap(Kind::ConfigInvalid, || format!("cannot read the client certificate in {}", path.display()))
+    };
+    let mut pem = read(certificate)?;
+    if let Some(key) = key {
+        pem.push(b'\n');
+        pem.extend(read(key)?);
     }
+    reqwest::Identity::from_pem(&pem)
+        .wrap(Kind::ConfigInvalid, || format!("{} is no client certificate with its key", certificate.display()))
+        .map_err(|e| {
+            e.help("`client_certificate` is a PEM file with certificate and chain; its unencrypted key may lie in `client_key`")
+        })
+}
+
+/// Makes the proxy that all calls take, except to what `NO_PROXY` names.
+fn proxy(told: &Proxy) -> Result<reqwest::Proxy> {
+    let invalid = |message: String| Error::new(Kind::ConfigInvalid, message).help("proxy = \"http://proxy.acme.com:3128\"");
+    let url = Url::parse(&told.url).map_err(|e| invalid("proxy is no URL".to_owned()).because(e))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not quoted, for a password stands in it.
+        return Err(invalid("proxy has a user or password in it; use proxy_user and proxy_password".to_owned()));
+    }
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(invalid(format!("proxy `{}` is no http or https address", told.url)));
+    }
+    let proxy = reqwest::Proxy::all(url).wrap(Kind::ConfigInvalid, || format!("cannot use the proxy `{}`", told.url))?;
+    let proxy = proxy.no_proxy(reqwest::NoProxy::from_env());
+    Ok(match &told.credentials {
+        Some((user, password)) => proxy.basic_auth(user, password.reveal()),
+        None => proxy,
+    })
 }
 
 /// The host, and the port where it is not the usual one.

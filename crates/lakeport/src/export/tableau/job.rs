@@ -21,6 +21,8 @@ pub struct Job {
     pub progress: Option<u8>,
     /// What the server noted.
     pub notes: Vec<String>,
+    /// When it ended, as the server writes it.
+    pub completed_at: Option<String>,
 }
 
 /// Where a job stands.
@@ -57,6 +59,7 @@ impl Job {
             state,
             progress: element.attribute("progress").and_then(|p| p.trim().parse().ok()),
             notes,
+            completed_at: element.told("completedAt"),
         })
     }
 }

@@ -6,29 +6,35 @@
 //!
 //! All of it was proven against recordings and stand-ins, never against a live server.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use crate::config::Secret;
 use crate::convert::Written;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, show_size};
 use crate::source::Listed;
 
+use super::care::Care;
 use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target};
 
+mod care;
 mod datasource;
+mod env;
 mod fault;
 mod http;
 mod job;
+mod jwt;
+mod lock;
 mod multipart;
 mod project;
 mod publish;
+mod resume;
 mod retry;
 mod session;
+mod signin;
+mod update;
 mod upload;
 mod xml;
 
@@ -36,7 +42,9 @@ mod xml;
 mod tests;
 
 pub use datasource::DataSource;
+pub use env::{Auth, Network, Proxy, TableauEnv};
 pub use job::{Job, JobState};
+pub use update::{Action, Change, Match, Split, TableName, Verb};
 
 use project::{Place, Resolved};
 use retry::{Repeat, Repeats};
@@ -50,47 +58,6 @@ pub const CAPABILITY: Capability = Capability {
     observes: true,
     summary: "Tableau Server and Cloud: chunked upload, asynchronous publish, read back",
 };
-
-/// A Tableau environment with its secrets resolved.
-#[derive(Debug, Clone)]
-pub struct TableauEnv {
-    /// The environment's name, for messages.
-    pub name: String,
-    /// `https://tableau.acme.com`, without a path.
-    pub url: String,
-    /// The site's content URL; empty for the default site.
-    pub site: String,
-    /// The project to publish to, `Finance/Daily`, with `\/` for a slash inside a name; `None` is the default project.
-    pub project: Option<String>,
-    /// Whether missing projects are created.
-    pub create_project: bool,
-    /// How to sign in.
-    pub auth: Auth,
-    /// A REST API version to use instead of the negotiated one.
-    pub api_version: Option<String>,
-    /// Bytes of one upload block; `None` chooses.
-    pub chunk_size: Option<u64>,
-    /// Files up to this size go in one request (the server's limit is 64 MB).
-    pub single_request_limit: u64,
-    /// A PEM file with further certificate authorities.
-    pub ca_bundle: Option<PathBuf>,
-    /// How long one call may take in all.
-    pub timeout: Option<Duration>,
-    /// How long a server-side job is awaited.
-    pub job_deadline: Option<Duration>,
-}
-
-/// Credentials.
-#[derive(Debug, Clone)]
-pub enum Auth {
-    /// A personal access token.
-    Token {
-        /// Its name.
-        name: String,
-        /// Its secret.
-        secret: Secret,
-    },
-}
 
 /// A Tableau server as a target; signs in when first needed and keeps that session until [`Target::close`].
 #[derive(Debug)]
@@ -309,6 +276,16 @@ impl Target for Tableau {
 
     async fn publish(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt> {
         self.publish_file(file, how, progress).await.map_err(|e| self.here(e))
+    }
+
+    async fn see_to(&self, receipt: &Receipt, care: &Care) -> Result<Vec<String>> {
+        if care.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.server
+            .see_to(&receipt.id, care, &mut Repeats::default())
+            .await
+            .map_err(|e| self.here(e.at("data source", &receipt.name)))
     }
 
     async fn observe(&self, receipt: &Receipt) -> Result<Observed> {

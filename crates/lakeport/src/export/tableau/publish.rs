@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::convert::Temporary;
 use crate::convert::Written;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::export::{Mode, Progress, Publish, Receipt, Stage};
@@ -15,10 +14,12 @@ use super::datasource::DataSource;
 use super::fault::How;
 use super::http::Body;
 use super::job::Job;
+use super::lock::Lock;
 use super::multipart::{Multipart, Slice};
+use super::resume::{self, Left, record};
 use super::retry::{Repeat, Repeats};
 use super::session::{Call, encode_id};
-use super::upload::MAX_BLOCK;
+use super::upload::{MAX_BLOCK, Uploaded};
 use super::xml;
 
 /// Larger files are committed as a job: gateways cut answers that take minutes.
@@ -27,22 +28,26 @@ const AS_JOB_FROM: u64 = 8 * 1024 * 1024;
 const SENDS: u32 = 3;
 
 /// One publish on its way.
-struct Order<'a> {
+pub(super) struct Order<'a> {
     path: &'a Path,
     bytes: u64,
-    name: &'a str,
-    mode: Mode,
+    pub(super) name: &'a str,
+    pub(super) mode: Mode,
     data_type: &'static str,
     xml: String,
     project: Option<String>,
     before: Option<DataSource>,
-    receipt_path: Option<&'a Path>,
+    pub(super) receipt_path: Option<&'a Path>,
+    /// A complete upload of the same content, to be committed first.
+    left: Option<Uploaded>,
+    /// Keeps other processes from publishing to the same name.
+    _lock: Option<Lock>,
 }
 
 /// What a commit answered.
 enum Committed {
     /// The data source is there.
-    Published(DataSource),
+    Published(Box<DataSource>),
     /// A job works on it.
     Job(String),
     /// Nothing that could be read; it may have landed.
@@ -56,22 +61,63 @@ impl Tableau {
     pub(super) async fn publish_file(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt> {
         let mut repeats = Repeats::default();
         let mut order = self.order(file, how, &mut repeats).await?;
+        let content = match order.receipt_path {
+            Some(_) => Some(resume::digest(order.path).await?),
+            None => None,
+        };
         let mut receipt = Receipt {
             name: order.name.to_owned(),
             bytes: order.bytes,
             place: order.project.clone(),
             updated_before: order.before.as_ref().and_then(|d| d.updated_at.clone()),
+            content,
+            mode: order.mode,
+            server: Some(format!("{}/#/site/{}", self.server.address(), self.server.env.site)),
             ..Receipt::default()
         };
-        let found = self.send(&mut order, &mut receipt, &mut repeats, progress).await?;
+        let found = match self.left_over(&order, &mut receipt, &mut repeats).await? {
+            Left::Nothing(found) => *found,
+            left => {
+                if let Left::Commit { id, way } = left {
+                    repeats.note("publish: a former upload of the same content is complete, it is committed".to_owned());
+                    order.left = Some(Uploaded { id, way });
+                }
+                self.ensure_possible(&order)?;
+                self.send_afresh(&mut order, &mut receipt, &mut repeats, progress).await?
+            }
+        };
+        if let (Some(before), Mode::Full | Mode::Replace) = (&order.before, order.mode) {
+            receipt.notes = self.server.keep(before, &found.id, &mut repeats).await;
+        }
         let site = self.server.session(&mut repeats).await?.site_url.clone();
         receipt.url = Some(self.server.link(&site, &found));
         receipt.place = found.project_id.or(receipt.place);
         receipt.id = found.id;
         receipt.stage = Stage::Published;
+        receipt.upload = None;
         receipt.retries = repeats.into_notes();
         record(order.receipt_path, &receipt).await?;
         Ok(receipt)
+    }
+
+    /// Sends, and leaves no receipt behind that would mislead the next publish.
+    async fn send_afresh(
+        &self,
+        order: &mut Order<'_>,
+        receipt: &mut Receipt,
+        repeats: &mut Repeats,
+        progress: Progress<'_>,
+    ) -> Result<DataSource> {
+        let outcome = self.send(order, receipt, repeats, progress).await;
+        if let (Err(e), Some(path)) = (&outcome, order.receipt_path) {
+            // What was refused will be refused again, and an append that certainly did not happen needs no proof next time.
+            // One whose job was begun does: the job may have succeeded and the look at its result failed.
+            let certain = order.mode == Mode::Append && receipt.stage == Stage::Uploaded && e.kind() != Kind::JobUnfinished;
+            if e.kind() == Kind::FileRefused || certain {
+                resume::remove(path).await;
+            }
+        }
+        outcome
     }
 
     /// Looks at everything that could refuse the publish before a byte is sent.
@@ -87,17 +133,13 @@ impl Tableau {
         // Validates the name too, before the sign-in.
         xml::publish(name, None)?;
         let project = self.project(repeats).await?;
-        let before = self.server.find(name, project.as_deref(), repeats).await?;
-        match (how.mode, &before) {
-            (Mode::Create, Some(_)) => {
-                let message = format!("there is already a data source `{name}` in {}", self.place.show());
-                return Err(Error::new(Kind::TargetExists, message).during("publish"));
-            }
-            (Mode::Append, None) => {
-                let message = format!("there is no data source `{name}` in {} to append to", self.place.show());
-                return Err(Error::new(Kind::TargetMissing, message).help("publish it once with --mode full").during("publish"));
-            }
-            _ => {}
+        let lock = self.server.publish_lock(project.as_deref(), name, repeats).await?;
+        let mut before = self.server.find(name, project.as_deref(), repeats).await?;
+        // The list leaves things out that an overwrite may take.
+        if let (Some(listed), Mode::Full | Mode::Replace) = (&before, how.mode)
+            && let Ok(Some(whole)) = self.server.data_source(&listed.id, repeats).await
+        {
+            before = Some(whole);
         }
         Ok(Order {
             path: &file.path,
@@ -109,7 +151,25 @@ impl Tableau {
             project,
             before,
             receipt_path: how.receipt_path.as_deref(),
+            left: None,
+            _lock: lock,
         })
+    }
+
+    /// Refuses what the server would refuse only after the upload.
+    fn ensure_possible(&self, order: &Order<'_>) -> Result<()> {
+        let name = order.name;
+        match (order.mode, &order.before) {
+            (Mode::Create, Some(_)) => {
+                let message = format!("there is already a data source `{name}` in {}", self.place.show());
+                Err(Error::new(Kind::TargetExists, message).during("publish"))
+            }
+            (Mode::Append, None) => {
+                let message = format!("there is no data source `{name}` in {} to append to", self.place.show());
+                Err(Error::new(Kind::TargetMissing, message).help("publish it once with --mode full").during("publish"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends until it landed or may not be sent again.
@@ -120,7 +180,7 @@ impl Tableau {
         repeats: &mut Repeats,
         progress: Progress<'_>,
     ) -> Result<DataSource> {
-        let mut single = order.bytes <= self.single_request_limit();
+        let mut single = order.bytes <= self.single_request_limit() && order.left.is_none();
         let mut unclear_before = false;
         for sent in 1..=SENDS {
             let committed = match self.commit(order, single, receipt, repeats, progress).await {
@@ -135,12 +195,15 @@ impl Tableau {
                 Err(e) => return Err(e),
             };
             let (error, what) = match committed {
-                Committed::Published(found) => return Ok(found),
+                Committed::Published(found) => return Ok(*found),
                 Committed::Job(id) => return self.follow(order, &id, receipt, repeats).await,
                 Committed::Again(error) => (error, "was not taken"),
                 Committed::Unclear { error, look } => {
                     repeats.note(format!("publish: {}, looked whether it landed", error.message()));
-                    if let Some(found) = self.look(order, look, repeats).await? {
+                    let looked = self.look(order, look, repeats).await;
+                    // An append that cannot be looked for is as unknown as one that is not found.
+                    let looked = if order.mode == Mode::Append { looked.map_err(|e| unknown_append(order, e))? } else { looked? };
+                    if let Some(found) = looked {
                         repeats.note("publish: it had landed".to_owned());
                         return Ok(found);
                     }
@@ -164,7 +227,7 @@ impl Tableau {
     /// Sends the file and commits it.
     async fn commit(
         &self,
-        order: &Order<'_>,
+        order: &mut Order<'_>,
         single: bool,
         receipt: &mut Receipt,
         repeats: &mut Repeats,
@@ -176,12 +239,21 @@ impl Tableau {
         }
         let file = if single {
             "single request".clone_into(&mut receipt.way);
+            if order.mode == Mode::Append {
+                // Nothing is left to take up, but the next append must know that there was one.
+                (receipt.stage, receipt.upload) = (Stage::Uploaded, None);
+                record(order.receipt_path, receipt).await?;
+            }
             Some(Slice { path: order.path.to_owned(), offset: 0, length: order.bytes, buffer: self.buffer })
         } else {
-            let uploaded = self.server.upload(order.path, order.bytes, self.buffer, repeats, progress).await?;
+            let uploaded = match order.left.take() {
+                Some(left) => left,
+                None => self.server.upload(order.path, order.bytes, self.buffer, repeats, progress).await?,
+            };
             query.push_str("&uploadSessionId=");
             query.push_str(&encode_id(&uploaded.id));
             receipt.way = uploaded.way;
+            receipt.upload = Some(uploaded.id);
             receipt.stage = Stage::Uploaded;
             record(order.receipt_path, receipt).await?;
             None
@@ -197,7 +269,7 @@ impl Tableau {
                     return Ok(Committed::Job(id));
                 }
                 if let Some(found) = answer.root.find("datasource").and_then(DataSource::read) {
-                    return Ok(Committed::Published(found));
+                    return Ok(Committed::Published(Box::new(found)));
                 }
                 let error =
                     Error::new(Kind::ServerFailed, "the server's answer to the publish names neither data source nor job");
@@ -222,11 +294,34 @@ impl Tableau {
     }
 
     /// Waits for the job and finds what it made.
-    async fn follow(&self, order: &Order<'_>, id: &str, receipt: &mut Receipt, repeats: &mut Repeats) -> Result<DataSource> {
+    pub(super) async fn follow(
+        &self,
+        order: &Order<'_>,
+        id: &str,
+        receipt: &mut Receipt,
+        repeats: &mut Repeats,
+    ) -> Result<DataSource> {
         receipt.job = Some(id.to_owned());
         receipt.stage = Stage::Committed;
         record(order.receipt_path, receipt).await?;
-        self.server.await_job(id, self.job_deadline, repeats).await.map_err(|e| about(e, order))?;
+        let info = self.server.info(repeats).await?;
+        let awaited = if self.server.sees_jobs(&info) {
+            self.server.await_job(id, self.job_deadline, repeats).await
+        } else {
+            Err(Error::new(Kind::SignIn, "a connected app may not ask for jobs in this version"))
+        };
+        match awaited {
+            Ok(_) => {}
+            // Without the right to see jobs, the data source itself tells when the job is done.
+            Err(e) if e.kind() == Kind::SignIn && self.server.has_scopes() => {
+                repeats.note("await the job: the connected app may not see it, looked at the data source instead".to_owned());
+                return self.look(order, self.job_deadline, repeats).await?.ok_or_else(|| {
+                    let message = format!("the data source did not change within {} s", self.job_deadline.as_secs());
+                    about(Error::new(Kind::JobUnfinished, message).because(e).at("job", id), order)
+                });
+            }
+            Err(e) => return Err(about(e, order)),
+        }
         // The list may lag a little behind the job.
         let begun = Instant::now();
         let mut wait = self.server.pace.first_poll;
@@ -306,19 +401,6 @@ fn data_source_type(format: &str) -> Result<&'static str> {
         Error::new(Kind::Unsupported, format!("Tableau does not take a file of format {format}"))
             .help("convert it to .hyper first: lakeport convert FROM FILE.hyper")
     })
-}
-
-/// Keeps the receipt on disk, whole or not at all.
-async fn record(path: Option<&Path>, receipt: &Receipt) -> Result<()> {
-    let Some(path) = path.map(Path::to_owned) else { return Ok(()) };
-    let text = serde_json::to_vec_pretty(receipt).wrap(Kind::Unexpected, || "cannot write the receipt".to_owned())?;
-    tokio::task::spawn_blocking(move || {
-        let temporary = Temporary::beside(&path)?;
-        std::fs::write(temporary.path(), text).wrap(Kind::WriteFailed, || format!("cannot write {}", path.display()))?;
-        temporary.keep().map(drop)
-    })
-    .await
-    .wrap(Kind::Unexpected, || "writing the receipt was stopped".to_owned())?
 }
 
 #[cfg(test)]

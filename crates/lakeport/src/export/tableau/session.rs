@@ -1,11 +1,11 @@
-//! A server one is signed in to: version, sign-in, calls with their repeats, sign-out.
+//! A server one is signed in to: its version, and calls with their repeats.
 //!
 //! Signing in waits for the first call that needs it, so that a run which converts for an hour does not start with a
 //! session that is an hour old. One session serves everything that shares the object. When it ends early (401002) one
 //! signs in again, once: doing it over and over would fight with another process that holds the same token.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
@@ -16,11 +16,12 @@ use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 
+use super::TableauEnv;
 use super::fault::{Called, Failed, How};
 use super::http::{Answer, Body, Http, Request, Watch, place_of};
+use super::lock::Lock;
 use super::retry::{Pace, Repeat, Repeats};
-use super::xml;
-use super::{Auth, TableauEnv};
+use super::signin::{self, State};
 
 /// The newest version of the REST API whose schema was read.
 const NEWEST: Version = Version(3, 29);
@@ -28,11 +29,6 @@ const NEWEST: Version = Version(3, 29);
 const OLDEST: Version = Version(3, 6);
 /// A version every server since 2016 answers to, to ask for the real one.
 const ASK: Version = Version(2, 4);
-/// An idle session lives 120 minutes on Tableau Cloud and 240 on Server; one that ends sooner was ended by someone.
-const IDLE_LIFE: Duration = Duration::from_secs(110 * 60);
-/// Signing out is a courtesy, and must not hold up the end of a run.
-const SIGN_OUT: Duration = Duration::from_secs(10);
-
 /// Connections tried to a server that was not reached yet.
 const FIRST_CONTACT: u32 = 3;
 
@@ -77,20 +73,22 @@ pub(super) struct ServerInfo {
     pub(super) version: Version,
     /// What the server offers, if told.
     pub(super) offered: Option<Version>,
-    base: Url,
+    pub(super) base: Url,
 }
 
 /// A session.
 #[derive(Debug)]
 pub(super) struct SignedIn {
-    token: Secret,
-    since: Instant,
+    pub(super) token: Secret,
+    pub(super) since: Instant,
     /// The site's id.
     pub(super) site: String,
     /// The site's content URL, as the server writes it.
     pub(super) site_url: String,
     /// The user's id.
     pub(super) user: String,
+    /// Keeps other processes from signing in with the same token.
+    pub(super) lock: Option<Arc<Lock>>,
 }
 
 /// One call below the site.
@@ -104,23 +102,18 @@ pub(super) struct Call {
     pub(super) what: &'static str,
     /// Whether the server works for long before it answers.
     pub(super) patient: bool,
+    /// What lets the server know a repeat when it sees one.
+    pub(super) request_id: Option<String>,
 }
 
 impl Call {
     pub(super) fn get(what: &'static str, path: String) -> Self {
-        Self { method: Method::GET, path, body: Body::Empty, what, patient: false }
+        Self { method: Method::GET, path, body: Body::Empty, what, patient: false, request_id: None }
     }
 
     pub(super) fn post(what: &'static str, path: String, body: Body) -> Self {
-        Self { method: Method::POST, path, body, what, patient: false }
+        Self { method: Method::POST, path, body, what, patient: false, request_id: None }
     }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    info: Option<Arc<ServerInfo>>,
-    session: Option<Arc<SignedIn>>,
-    signed_in_again: bool,
 }
 
 /// A server, and the session on it.
@@ -128,22 +121,26 @@ struct State {
 pub(super) struct Server {
     pub(super) env: TableauEnv,
     pub(super) pace: Pace,
-    http: Http,
+    pub(super) http: Http,
+    /// Tells it from others that share the session.
+    pub(super) id: uuid::Uuid,
     base: Url,
-    state: Mutex<State>,
+    pub(super) state: Arc<Mutex<State>>,
 }
 
 impl Server {
     pub(super) fn new(mut env: TableauEnv, limits: &Limits) -> Result<Self> {
         let base = read_address(&mut env)?;
-        let Auth::Token { secret, .. } = &env.auth;
-        let http = Http::new(&env, limits, vec![secret.clone()])?;
+        let proxy = env.network.proxy.as_ref().and_then(|p| p.credentials.as_ref()).map(|(_, password)| password.clone());
+        let hidden = std::iter::once(env.auth.secret().clone()).chain(proxy).collect();
+        let http = Http::new(&env.network, limits, hidden)?;
         if let Some(text) = &env.api_version
             && Version::parse(text).is_none()
         {
             return Err(Error::new(Kind::ConfigInvalid, format!("api_version `{text}` is no version such as 3.21")));
         }
-        Ok(Self { env, pace: Pace::default(), http, base, state: Mutex::default() })
+        let state = signin::shared(&env);
+        Ok(Self { id: uuid::Uuid::new_v4(), env, pace: Pace::default(), http, base, state })
     }
 
     /// The host, for messages.
@@ -162,7 +159,7 @@ impl Server {
         self.known_info(&mut state, repeats).await
     }
 
-    async fn known_info(&self, state: &mut State, repeats: &mut Repeats) -> Result<Arc<ServerInfo>> {
+    pub(super) async fn known_info(&self, state: &mut State, repeats: &mut Repeats) -> Result<Arc<ServerInfo>> {
         if let Some(info) = &state.info {
             return Ok(info.clone());
         }
@@ -213,48 +210,6 @@ impl Server {
         Ok(ServerInfo { product: text("productVersion"), version, offered, base })
     }
 
-    /// The session; signs in when there is none.
-    pub(super) async fn session(&self, repeats: &mut Repeats) -> Result<Arc<SignedIn>> {
-        let mut state = self.state.lock().await;
-        if let Some(session) = &state.session {
-            return Ok(session.clone());
-        }
-        let info = self.known_info(&mut state, repeats).await?;
-        let session = Arc::new(self.sign_in(&info, repeats).await?);
-        state.session = Some(session.clone());
-        Ok(session)
-    }
-
-    async fn sign_in(&self, info: &ServerInfo, repeats: &mut Repeats) -> Result<SignedIn> {
-        const WHAT: &str = "sign in";
-        let Auth::Token { name, secret } = &self.env.auth;
-        let body = Body::Credentials(Secret::new(xml::sign_in(name, secret.reveal(), &self.env.site)?));
-        let url = self.url(&info.base, &format!("api/{}/auth/signin", info.version))?;
-        let request = Request::new(Method::POST, url, None, &body, WHAT);
-        let answer = self.repeat(Repeat::Harmless, &request, repeats).await.map_err(|failed| self.about_sign_in(*failed))?;
-        let root = &answer.root;
-        let of = |name: &str, attribute: &str| root.find(name).and_then(|e| e.told(attribute));
-        let (Some(token), Some(site)) = (of("credentials", "token"), of("site", "id")) else {
-            return Err(Error::new(Kind::ServerFailed, "the server's answer to the sign-in has no token")
-                .during(WHAT)
-                .at("server", self.place()));
-        };
-        tracing::info!("signed in to {} as {name}", self.place());
-        Ok(SignedIn {
-            token: Secret::new(token),
-            since: Instant::now(),
-            site,
-            site_url: of("site", "contentUrl").unwrap_or_default(),
-            user: of("user", "id").unwrap_or_default(),
-        })
-    }
-
-    fn about_sign_in(&self, failed: Failed) -> Error {
-        let Auth::Token { name, .. } = &self.env.auth;
-        let site = if self.env.site.is_empty() { "the default site" } else { &self.env.site };
-        failed.error.at("token", name).at("site", site)
-    }
-
     /// Sends a call, signed in; repeats it as `repeat` allows.
     pub(super) async fn call(&self, call: &Call, repeat: Repeat, repeats: &mut Repeats) -> Called<Answer> {
         self.call_watched(call, repeat, None, repeats).await
@@ -276,6 +231,7 @@ impl Server {
             let mut request = Request::new(call.method.clone(), url, Some(&session.token), &call.body, call.what);
             request.silence = call.patient.then(|| self.http.call_timeout());
             request.watch = watch;
+            request.request_id = call.request_id.as_deref();
             match self.repeat(repeat, &request, repeats).await {
                 // The server did not look at the call, so that even an append may follow under a new session.
                 Err(failed) if failed.code() == 401_002 => session = self.sign_in_again(&session, *failed, repeats).await?,
@@ -284,49 +240,8 @@ impl Server {
         }
     }
 
-    /// Replaces a session that ended; once, unless the ended one had lived as long as idle sessions do.
-    async fn sign_in_again(&self, ended: &Arc<SignedIn>, failed: Failed, repeats: &mut Repeats) -> Called<Arc<SignedIn>> {
-        let mut state = self.state.lock().await;
-        if let Some(session) = &state.session
-            && !Arc::ptr_eq(session, ended)
-        {
-            // Another task was quicker.
-            return Ok(session.clone());
-        }
-        let age = ended.since.elapsed();
-        if state.signed_in_again && age < IDLE_LIFE {
-            let Auth::Token { name, .. } = &self.env.auth;
-            let help = format!(
-                "the session ended after {} s, for the second time; most likely another process signs in with the token \
-                 `{name}`, and each sign-in ends the former session: give each process its own token",
-                age.as_secs()
-            );
-            return Err(Box::new(Failed { error: failed.error.help(help), ..failed }));
-        }
-        state.signed_in_again = age < IDLE_LIFE;
-        state.session = None;
-        repeats.note(format!("session ended after {} s ({}), signed in again", age.as_secs(), failed.reason()));
-        let info = self.known_info(&mut state, repeats).await.map_err(Failed::local)?;
-        let session = Arc::new(self.sign_in(&info, repeats).await.map_err(Failed::local)?);
-        state.session = Some(session.clone());
-        Ok(session)
-    }
-
-    /// Ends the session, if there is one; a failure is nobody's business, for another sign-in may have ended it before.
-    pub(super) async fn sign_out(&self) {
-        let mut state = self.state.lock().await;
-        let (Some(session), Some(info)) = (state.session.take(), state.info.clone()) else { return };
-        let Ok(url) = self.url(&info.base, &format!("api/{}/auth/signout", info.version)) else { return };
-        let request = Request::new(Method::POST, url, Some(&session.token), &Body::Empty, "sign out");
-        match tokio::time::timeout(SIGN_OUT, self.http.send(request)).await {
-            Ok(Ok(_)) => tracing::debug!("signed out"),
-            Ok(Err(failed)) => tracing::debug!("not signed out: {}", failed.reason()),
-            Err(_) => tracing::debug!("not signed out: no answer in time"),
-        }
-    }
-
     /// Tries until it succeeds, must not be repeated, or has been often enough.
-    async fn repeat(&self, repeat: Repeat, request: &Request<'_>, repeats: &mut Repeats) -> Called<Answer> {
+    pub(super) async fn repeat(&self, repeat: Repeat, request: &Request<'_>, repeats: &mut Repeats) -> Called<Answer> {
         let begun = Instant::now();
         let mut done = 0;
         loop {
@@ -346,8 +261,17 @@ impl Server {
         }
     }
 
-    fn url(&self, base: &Url, path: &str) -> Result<Url> {
+    pub(super) fn url(&self, base: &Url, path: &str) -> Result<Url> {
         base.join(path).map_err(|e| Error::new(Kind::Unexpected, format!("`{path}` is no path")).because(e))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that was not closed must not keep the session of the others open.
+        if let Ok(mut state) = self.state.try_lock() {
+            state.leave(self.id);
+        }
     }
 }
 

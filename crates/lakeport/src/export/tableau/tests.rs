@@ -4,8 +4,12 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::*;
+use crate::config::Secret;
 use crate::export::Stage;
 
+mod afterwards;
+mod resuming;
+mod signing;
 mod stub;
 use stub::{Reply, Seen, Stub, error, say};
 
@@ -21,9 +25,10 @@ pub(super) fn env(url: &str) -> TableauEnv {
         api_version: None,
         chunk_size: Some(1000),
         single_request_limit: 64_000_000,
-        ca_bundle: None,
-        timeout: None,
+        network: Network::default(),
         job_deadline: None,
+        lock_wait: Duration::ZERO,
+        lock_directory: Some(std::env::temp_dir().join("lakeport-test-locks")),
     }
 }
 
@@ -187,13 +192,19 @@ async fn a_lost_commit_is_looked_for_and_never_doubled() {
                 let shown = format!("{mode:?} {single} {reply:?}");
                 let stub = Stub::start(at("publish", 0, reply)).await;
                 if mode == Mode::Append {
-                    let old = stub::Source { name: "Orders".into(), project: "p2".into(), version: 0, bytes: b"old".to_vec() };
+                    let old = stub::Source {
+                        name: "Orders".into(),
+                        project: "p2".into(),
+                        version: 0,
+                        bytes: b"old".to_vec(),
+                        ..Default::default()
+                    };
                     stub.world.lock().unwrap().sources.push(old);
                 }
                 // A commit may be silent as long as the whole call.
                 let tableau = target(&stub, |env| {
                     env.single_request_limit = if single { 64_000_000 } else { 0 };
-                    env.timeout = Some(Duration::from_millis(400));
+                    env.network.timeout = Some(Duration::from_millis(400));
                 });
                 let file = file(2500);
                 let outcome = publish(&tableau, &file, mode).await;

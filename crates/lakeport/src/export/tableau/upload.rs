@@ -135,6 +135,7 @@ impl Server {
             body: Body::Multipart(Multipart::append(slice)),
             what: "append block",
             patient: false,
+            request_id: None,
         };
         self.call_watched(&call, Repeat::OnlyIfNotTaken, Some(watch), repeats).await.map(drop)
     }

@@ -9,6 +9,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesStart, Event};
 
+use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
 
 /// No answer of the API nests deeper than a dozen elements; a limit keeps hostile ones off the stack.
@@ -153,15 +154,29 @@ pub(super) fn attribute(name: &str, value: &str) -> Result<String> {
 }
 
 /// The body of a sign-in with a personal access token.
-pub(super) fn sign_in(token_name: &str, token_secret: &str, site: &str) -> Result<String> {
-    Ok(format!(
-        "<tsRequest><credentials{}{}><site{} /></credentials></tsRequest>",
-        attribute("personalAccessTokenName", token_name)?,
-        // The message of a refused attribute quotes its value, which a secret's must not.
-        attribute("personalAccessTokenSecret", token_secret)
-            .map_err(|_| Error::new(Kind::SecretMissing, "the token's secret has a character that cannot be sent"))?,
-        attribute("contentUrl", site)?,
-    ))
+pub(super) fn sign_in_token(name: &str, token: &Secret, site: &str) -> Result<String> {
+    credentials(&[attribute("personalAccessTokenName", name)?, secret("personalAccessTokenSecret", token)?], site)
+}
+
+/// The body of a sign-in with name and password.
+pub(super) fn sign_in_password(user: &str, password: &Secret, site: &str) -> Result<String> {
+    credentials(&[attribute("name", user)?, secret("password", password)?], site)
+}
+
+/// The body of a sign-in with a connected app's signed word.
+pub(super) fn sign_in_word(word: &Secret, site: &str) -> Result<String> {
+    credentials(&[secret("jwt", word)?, attribute("isUat", "false")?], site)
+}
+
+fn credentials(attributes: &[String], site: &str) -> Result<String> {
+    let site = attribute("contentUrl", site)?;
+    Ok(format!("<tsRequest><credentials{}><site{site} /></credentials></tsRequest>", attributes.concat()))
+}
+
+fn secret(name: &str, value: &Secret) -> Result<String> {
+    // The message of a refused attribute quotes its value, which a secret's must not.
+    attribute(name, value.reveal())
+        .map_err(|_| Error::new(Kind::SecretMissing, format!("the {name} has a character that cannot be sent")))
 }
 
 /// The body that creates a project.
@@ -236,7 +251,7 @@ mod tests {
         assert!(written.is_ascii());
         assert_eq!(parse(written.as_bytes()).unwrap().attribute("name"), Some(name));
         assert!(attribute("name", "a\0b").is_err());
-        assert!(!format!("{:?}", sign_in("n", "se\0cret", "").unwrap_err()).contains("cret\0"));
+        assert!(!format!("{:?}", sign_in_token("n", &Secret::new("se\0cret"), "").unwrap_err()).contains("cret\0"));
     }
 
     #[test]

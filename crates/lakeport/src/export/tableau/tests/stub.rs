@@ -47,6 +47,15 @@ impl Seen {
             ("PUT", p) if p.contains("/fileUploads/") => "append",
             ("POST", p) if p.ends_with("/datasources") => "publish",
             ("GET", p) if p.ends_with("/datasources") => "find",
+            ("GET", p) if p.ends_with("/permissions") => "rights",
+            ("PUT", p) if p.ends_with("/permissions") => "grant",
+            ("DELETE", p) if p.contains("/permissions/") => "revoke",
+            ("GET", p) if p.contains("/dataQualityWarnings/") => "warnings",
+            (_, p) if p.contains("/dataQualityWarnings/") => "warn",
+            ("GET", p) if p.ends_with("/groups") => "groups",
+            ("PATCH", p) if p.ends_with("/data") => "patch",
+            ("PUT", p) if p.ends_with("/tags") => "tags",
+            ("PUT", p) if p.contains("/datasources/") => "update",
             ("GET", p) if p.contains("/datasources/") => "look",
             ("GET", p) if p.contains("/jobs/") => "job",
             ("GET", p) if p.contains("/users/") => "user",
@@ -81,12 +90,15 @@ pub(super) fn error(code: u32) -> Reply {
 
 type Script = dyn Fn(&Seen, usize) -> Reply + Send + Sync;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Source {
     pub(super) name: String,
     pub(super) project: String,
     pub(super) version: usize,
     pub(super) bytes: Vec<u8>,
+    /// `description="…" isCertified="…"`, as written; an overwrite empties it.
+    pub(super) attributes: String,
+    pub(super) tags: Vec<String>,
 }
 
 #[derive(Default)]
@@ -94,6 +106,12 @@ pub(super) struct World {
     /// Id, name and parent's id.
     pub(super) projects: Vec<(String, String, Option<String>)>,
     pub(super) sources: Vec<Source>,
+    /// Group, capability and mode.
+    pub(super) rights: Vec<(String, String, String)>,
+    /// The attributes of the data quality warning.
+    pub(super) warning: Option<String>,
+    /// Ids of changes, and how many bytes each brought.
+    pub(super) changes: Vec<(String, usize)>,
     uploads: HashMap<String, Vec<u8>>,
     polls: usize,
     sign_ins: usize,
@@ -276,8 +294,11 @@ impl World {
                         old.bytes.extend(bytes);
                         old.version = version;
                     }
-                    Some(old) => (old.bytes, old.version) = (bytes, version),
-                    None => self.sources.push(Source { name: name.clone(), project: project.clone(), version, bytes }),
+                    Some(old) => {
+                        (old.bytes, old.version) = (bytes, version);
+                        (old.attributes, old.tags) = (String::new(), Vec::new());
+                    }
+                    None => self.sources.push(Source { name: name.clone(), project: project.clone(), version, bytes, ..Source::default() }),
                 }
                 if query("asJob").is_some() {
                     self.polls = 0;
@@ -298,16 +319,71 @@ impl World {
                 Some((_, name)) if self.sources.iter().any(|s| s.name == name) => (200, self.show(name)),
                 _ => fail(404_004),
             },
+            "update" | "tags" => {
+                let name = request.target.split_once("/ds-").unwrap().1.trim_end_matches("/tags").to_owned();
+                let source = self.sources.iter_mut().find(|s| s.name == name).unwrap();
+                if request.label == "tags" {
+                    source.tags.extend(text.split(" label=\"").skip(1).map(|t| t.split_once('"').unwrap().0.to_owned()));
+                    return (200, "<tags/>".into());
+                }
+                let attributes = text.split_once("<datasource").unwrap().1.split_once('>').unwrap().0;
+                source.attributes.push_str(attributes);
+                (200, self.show(&name))
+            }
+            "groups" => (200, "<pagination totalAvailable=\"1\"/><groups><group id=\"g1\" name=\"Analysts\"/></groups>".into()),
+            "rights" => {
+                let list: String = self.rights.iter().map(|(group, name, mode)| format!(
+                    "<granteeCapabilities><group id=\"{group}\"/><capabilities><capability name=\"{name}\" mode=\"{mode}\"/></capabilities></granteeCapabilities>"
+                )).collect();
+                (200, format!("<permissions><datasource id=\"x\"/>{list}</permissions>"))
+            }
+            "grant" => {
+                for one in text.split("<granteeCapabilities>").skip(1) {
+                    let of = |key: &str| one.split_once(&format!(" {key}=\"")).unwrap().1.split_once('"').unwrap().0.to_owned();
+                    let (group, name, mode) = (of("id"), of("name"), of("mode"));
+                    if self.rights.iter().any(|(g, n, m)| *g == group && *n == name && *m != mode) {
+                        return fail(400_009);
+                    }
+                    self.rights.push((group, name, mode));
+                }
+                (200, "<permissions/>".into())
+            }
+            "revoke" => {
+                let words: Vec<&str> = request.target.rsplit('/').take(3).collect();
+                self.rights.retain(|(g, n, m)| [m.as_str(), n.as_str(), g.as_str()] != words[..]);
+                (204, String::new())
+            }
+            "warnings" => (200, format!("<dataQualityWarningList>{}</dataQualityWarningList>",
+                self.warning.as_ref().map(|w| format!("<dataQualityWarning{w}/>")).unwrap_or_default())),
+            "warn" => {
+                self.warning = Some(text.split_once("<dataQualityWarning").unwrap().1.split_once('/').unwrap().0.to_owned());
+                (200, String::new())
+            }
+            "patch" => {
+                let id = request.header("requestid").unwrap().to_owned();
+                let bytes = query("uploadSessionId").and_then(|id| self.uploads.remove(&id)).unwrap_or_default().len();
+                if bytes > 1500 {
+                    return fail(413_000);
+                }
+                if !self.changes.iter().any(|(known, _)| *known == id) {
+                    self.changes.push((id, bytes));
+                    self.publishes += 1;
+                    self.sources[0].version = self.publishes;
+                }
+                self.polls = 0;
+                (202, "<job id=\"j2\" mode=\"Asynchronous\" type=\"UpdateUploadedFile\"/>".into())
+            }
             _ => fail(404_001),
         }
     }
 
     fn show(&self, name: &str) -> String {
         let s = self.sources.iter().find(|s| s.name == name).unwrap();
+        let tags: String = s.tags.iter().map(|t| format!("<tag label=\"{t}\"/>")).collect();
         format!(
             "<datasource id=\"ds-{name}\" name=\"{name}\" contentUrl=\"{name}\" type=\"hyper\" size=\"1\" updatedAt=\"v{}\" \
-             webpageUrl=\"http://t/{name}\"><project id=\"{}\" name=\"x\"/><owner id=\"u1\"/><tags/></datasource>",
-            s.version, s.project
+             webpageUrl=\"http://t/{name}\"{}><project id=\"{}\" name=\"x\"/><owner id=\"u1\"/><tags>{tags}</tags></datasource>",
+            s.version, s.attributes, s.project
         )
     }
 }
