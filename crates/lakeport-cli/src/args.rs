@@ -38,6 +38,9 @@ pub(crate) enum Command {
     Check {
         /// Environments; all of them when none is named.
         environments: Vec<String>,
+        /// Look at this server-side job of the one environment named.
+        #[arg(long, value_name = "ID", requires = "environments")]
+        job: Option<String>,
         /// Fetch the pinned hyperd into the user's cache first.
         #[arg(long)]
         install_hyperd: bool,
@@ -86,6 +89,12 @@ pub(crate) enum Command {
         /// How thoroughly to verify.
         #[arg(long, value_enum, default_value = "fingerprint")]
         verify: VerifyArg,
+        /// Change the data source in place instead: several make one change, all or nothing.
+        #[arg(long, value_enum, conflicts_with = "mode")]
+        action: Vec<ActionArg>,
+        /// The columns that identify a row, for update, upsert and delete.
+        #[arg(long, value_delimiter = ',', value_name = "COLUMNS", requires = "action")]
+        key: Vec<String>,
     },
     /// Print a past run.
     Report {
@@ -125,6 +134,12 @@ pub(crate) enum Command {
         /// Where it keeps what is published.
         #[arg(long, value_name = "DIR", default_value = ".lakeport/sandbox")]
         data: PathBuf,
+        /// Fail on purpose, such as append:2:reset-after; see docs/sandbox.md.
+        #[arg(long, value_name = "CALL:WHEN:EFFECT")]
+        fault: Vec<lakeport_sandbox::Fault>,
+        /// How many old versions of a data source are kept.
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        revisions: usize,
     },
 }
 
@@ -243,6 +258,21 @@ impl From<VerifyArg> for Verify {
             VerifyArg::Full => Self::Full,
         }
     }
+}
+
+/// `--action`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ActionArg {
+    /// Rows are added.
+    Insert,
+    /// Rows with a known key are changed.
+    Update,
+    /// Rows with a known key are changed, others added.
+    Upsert,
+    /// Rows with the key of a row of the file are removed.
+    Delete,
+    /// All rows are exchanged.
+    Replace,
 }
 
 /// `--route`.

@@ -76,7 +76,7 @@ impl Desk {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lakeport"));
         command.args(args).current_dir(self.path()).env("XDG_CONFIG_HOME", self.path().join("no-config")).env("NO_COLOR", "1");
-        command.env(MARK, self.path());
+        command.env(MARK, self.path()).env("XDG_STATE_HOME", self.path().join("sandbox/xdg"));
         command.stdin(Stdio::null());
         command
     }

@@ -29,13 +29,15 @@ pub struct Lakeport {
     pub directory: PathBuf,
     /// Opened targets, one per environment, so that all jobs of a run share one session per server.
     targets: Mutex<BTreeMap<String, Arc<dyn Target>>>,
+    /// Those of them that are Tableau sites, for what only they can do.
+    sites: Mutex<BTreeMap<String, Arc<Tableau>>>,
 }
 
 impl Lakeport {
     /// Puts it together.
     #[must_use]
     pub fn new(config: Config, engine: Arc<dyn Engine>, limits: Limits, directory: PathBuf) -> Self {
-        Self { config, engine, formats: Formats::new(), limits, directory, targets: Mutex::default() }
+        Self { config, engine, formats: Formats::new(), limits, directory, targets: Mutex::default(), sites: Mutex::default() }
     }
 
     /// Where Lakeport keeps runs and work files: `.lakeport` beside the project's file, else in the working directory.
@@ -55,14 +57,29 @@ impl Lakeport {
             return Ok(Arc::clone(target));
         }
         let target: Arc<dyn Target> = match self.config.environment(environment)? {
-            Env::Tableau(config) => {
-                let env = TableauEnv::from_config(environment, config, &self.config.base).at("environment", environment)?;
-                Arc::new(Tableau::new(env, &self.limits).at("environment", environment)?)
-            }
+            Env::Tableau(_) => self.tableau(environment)?,
             Env::Lake(env) | Env::Store(env) => Arc::new(Store::new(self.root(env))),
         };
         targets.insert(environment.to_owned(), Arc::clone(&target));
         Ok(target)
+    }
+
+    /// Opens a Tableau environment, for what only Tableau can do.
+    ///
+    /// # Errors
+    /// As [`Self::target`], and `Unsupported` for another kind of environment.
+    pub fn tableau(&self, environment: &str) -> Result<Arc<Tableau>> {
+        let mut sites = self.sites.lock().map_err(|_| Error::new(Kind::Unexpected, "a thread opening a target panicked"))?;
+        if let Some(site) = sites.get(environment) {
+            return Ok(Arc::clone(site));
+        }
+        let Env::Tableau(config) = self.config.environment(environment)? else {
+            return Err(Error::new(Kind::Unsupported, format!("`{environment}` is no Tableau environment")));
+        };
+        let env = TableauEnv::from_config(environment, config, &self.config.base).at("environment", environment)?;
+        let site = Arc::new(Tableau::new(env, &self.limits).at("environment", environment)?);
+        sites.insert(environment.to_owned(), Arc::clone(&site));
+        Ok(site)
     }
 
     fn root(&self, env: &LakeEnv) -> Location {

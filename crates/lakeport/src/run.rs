@@ -106,9 +106,15 @@ impl Lakeport {
                 report.file = Some(file);
                 clock.begin("export", report);
                 let progress = |done: u64, total: u64| listen(name, Event::Uploaded(done, total));
-                let publish = Publish { name: target_name, mode, receipt_path: None };
-                let receipt =
+                let unfinished = self.home().join("state").join("publish").join(format!("{}.json", safe(name)));
+                let publish = Publish { name: target_name, mode, receipt_path: Some(unfinished.clone()) };
+                let mut receipt =
                     target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
+                let seen_to =
+                    target.see_to(&receipt, &job.care()).await.at("environment", &environment).during("set permissions")?;
+                receipt.notes.extend(seen_to);
+                // It only mattered while the publish could still be taken up.
+                let _ = std::fs::remove_file(unfinished);
                 report.receipt = Some(receipt.clone());
                 if verify > Verify::None {
                     clock.begin("observe", report);
@@ -126,10 +132,7 @@ impl Lakeport {
     fn work_path(&self, job: &str, destination: &Destination, extension: &str) -> PathBuf {
         match destination {
             Destination::File(path) => path.clone(),
-            Destination::Target { .. } => {
-                let safe: String = job.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).take(80).collect();
-                self.home().join("work").join(format!("{safe}.{extension}"))
-            }
+            Destination::Target { .. } => self.home().join("work").join(format!("{}.{extension}", safe(job))),
         }
     }
 
@@ -203,6 +206,12 @@ impl Lakeport {
         });
         Ok(())
     }
+}
+
+/// A job's name as a file name; jobs of one start and end are told apart by a digest of the whole.
+fn safe(job: &str) -> String {
+    let start: String = job.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(60).collect();
+    if start == job { start } else { format!("{start}-{:08x}", xxhash_rust::xxh3::xxh3_64(job.as_bytes()) >> 32) }
 }
 
 /// The direct route: the format's own engine loads group after group.

@@ -7,6 +7,7 @@ use lakeport::config::{Env, Reference};
 use lakeport::convert::FileDescription;
 use lakeport::convert::hyper::install;
 use lakeport::error::{Context, Error, Kind, Result};
+use lakeport::export::tableau::JobState;
 use lakeport::limits::show_size;
 use lakeport::source::{Listed, Query};
 use serde_json::json;
@@ -81,6 +82,33 @@ pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_
             output.failure(&e, fields)
         }
     })
+}
+
+/// `lakeport check ENV --job ID`: what became of a job that outlived its deadline.
+pub(super) async fn job(lakeport: &Lakeport, environments: &[String], id: &str, output: &Output) -> Result<()> {
+    let [environment] = environments else { return Err(no_such("--job takes one environment")) };
+    let job = lakeport.tableau(environment)?.job(id).await.at("environment", environment).at("job id", id)?;
+    let notes = job.notes.join("; ");
+    match job.state {
+        JobState::Succeeded => {}
+        JobState::Running => {
+            let progress = job.progress.map_or_else(String::new, |p| format!(", {p} %"));
+            return Err(
+                Error::new(Kind::JobUnfinished, format!("job {id} is still running{progress}")).at("environment", environment)
+            );
+        }
+        JobState::Failed | JobState::Cancelled | JobState::Ended => {
+            let e = Error::new(Kind::FileRefused, format!("job {id} ended without success")).at("environment", environment);
+            return Err(if notes.is_empty() { e } else { e.because(notes) });
+        }
+    }
+    let ended = job.completed_at.as_deref().unwrap_or("at a time it does not tell");
+    let text = format!("job {id}\n  succeeded  {ended}{}{notes}", if notes.is_empty() { "" } else { "\n  " });
+    output.result(
+        &text,
+        json!({ "job": { "id": id, "state": "succeeded", "completed_at": job.completed_at, "notes": job.notes } }),
+    );
+    Ok(())
 }
 
 /// `lakeport ls`.

@@ -25,7 +25,7 @@ pub(crate) async fn dispatch(args: Args, output: &Output) -> u8 {
         Command::Formats => learn::formats(output),
         Command::Explain { code } => learn::explain(code.as_deref(), output),
         Command::Completions { shell } => learn::completions(*shell),
-        Command::Sandbox { port, data } => serve::sandbox(*port, data, output).await,
+        Command::Sandbox { port, data, fault, revisions } => serve::sandbox(*port, data, fault, *revisions, output).await,
         _ => match open(&args) {
             Ok(lakeport) => return with_lakeport(args, lakeport, output).await,
             Err(e) => Err(e),
@@ -40,10 +40,16 @@ async fn with_lakeport(args: Args, lakeport: Lakeport, output: &Output) -> u8 {
         Command::Run { what, all } => jobs::run(&lakeport, &what, all, output).await,
         Command::Convert { from, file, options } => jobs::convert(&lakeport, &from, &file, &options, output).await,
         Command::Plan { what } => finish(jobs::plan(&lakeport, &what, output).await, output),
-        Command::Publish { file, to, mode, verify } => {
+        Command::Publish { file, to, action, key, .. } if !action.is_empty() => {
+            finish(jobs::change(&lakeport, &file, &to, &action, &key, output).await, output)
+        }
+        Command::Publish { file, to, mode, verify, .. } => {
             finish(jobs::publish(&lakeport, &file, &to, mode, verify.into(), output).await, output)
         }
-        Command::Check { environments, install_hyperd } => {
+        Command::Check { environments, job: Some(job), .. } => {
+            finish(explore::job(&lakeport, &environments, &job, output).await, output)
+        }
+        Command::Check { environments, install_hyperd, .. } => {
             match explore::check(&lakeport, &environments, install_hyperd, output).await {
                 Ok(code) => code,
                 Err(e) => finish(Err(e), output),

@@ -186,6 +186,9 @@ pub(crate) fn report(report: &Report) -> String {
             show_size(receipt.bytes),
             receipt.way
         );
+        for note in &receipt.notes {
+            let _ = writeln!(out, "  note: {note}");
+        }
         for retry in &receipt.retries {
             let _ = writeln!(out, "  repeated: {retry}");
         }

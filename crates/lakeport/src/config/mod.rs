@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::Mode;
+use crate::export::care::{Care, Rights, Warning};
 use crate::nearest::nearest;
 use crate::types::{ForeignKey, Keys, Lossy, Wish, Wishes};
 use crate::verify::Verify;
@@ -191,6 +192,11 @@ pub struct Job {
     pub table: Option<String>,
     /// `direct`, `streamed`, or chosen.
     pub route: Option<RouteWish>,
+    /// Who may use what is published (Tableau).
+    #[serde(default)]
+    pub permissions: BTreeMap<String, Rights>,
+    /// A data quality warning on it (Tableau).
+    pub warning: Option<Warning>,
     /// Several tables in one file, by name, instead of `from`.
     #[serde(default)]
     pub tables: BTreeMap<String, TableJob>,
@@ -289,6 +295,12 @@ pub struct TableSpec {
 }
 
 impl Job {
+    /// What is seen to after a publish.
+    #[must_use]
+    pub fn care(&self) -> Care {
+        Care { permissions: self.permissions.clone(), warning: self.warning.clone() }
+    }
+
     /// The tables this job writes: one called `Extract` (or `table = …`), or those of `[job.x.tables]`.
     ///
     /// # Errors
