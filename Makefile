@@ -43,9 +43,9 @@ demo-stop: ## ends the demo's sandbox
 	@demo/run.sh stop
 
 bench: setup ## .hyper against hyperd's own loader, pantab and the row inserter
-	cargo build --release --locked -p lakeport-cli
+	cargo build --release --locked --workspace --bins --example row_inserter
 	$(RELEASE) check --install-hyperd
-	$(LAKEPORT_PYTHON) benches/hyper.py --lakeport $(RELEASE)
+	$(LAKEPORT_PYTHON) benches/hyper.py --lakeport $(RELEASE) --inserter $(dir $(RELEASE))examples/row_inserter
 
 kill: build ## kill -9 at ten points of a run, each followed by a rerun
 	cargo test --locked -p lakeport-cli --test main killed -- --nocapture

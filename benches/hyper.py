@@ -5,6 +5,7 @@
     streamed  lakeport convert --route streamed
     sql       lakeport convert --sql …, against hyperd running the same SQL
     pantab    pantab.frame_to_hyper from a Parquet batch reader
+    inserter  the row inserter of hyperdb-api, the vendor's Rust client
 
 Each figure is the median of the runs; the peers take turns, so that a machine that slows down slows all of them. Lakeport
 is measured as a whole process, with --verify none (what the peers do) and with its default fingerprint.
@@ -63,6 +64,7 @@ def measured(command):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--lakeport", required=True)
+    parser.add_argument("--inserter", required=True)
     parser.add_argument("--scales", default="1,4")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--data", default=os.path.expanduser("~/.cache/lakeport/tpch"))
@@ -87,6 +89,7 @@ def main():
             "limit, sql": [python, "-c", LIMIT, source, out, SQL],
             "sql": [*lakeport, "--sql", SQL, "--verify", "none"],
             "pantab": [python, "-c", PANTAB, source, out],
+            "row inserter": [options.inserter, source, out],
         }
         times = {name: [] for name in contenders}
         memory = {}
