@@ -47,6 +47,11 @@ bench: setup ## .hyper against hyperd's own loader, pantab and the row inserter
 	$(RELEASE) check --install-hyperd
 	$(LAKEPORT_PYTHON) benches/hyper.py --lakeport $(RELEASE) --inserter $(dir $(RELEASE))examples/row_inserter
 
+bench-upload: setup ## 1 GiB to the sandbox, beside the official client
+	cargo build --release --locked --workspace --bins
+	$(RELEASE) check --install-hyperd
+	$(LAKEPORT_PYTHON) benches/upload.py --lakeport $(RELEASE)
+
 kill: build ## kill -9 at ten points of a run, each followed by a rerun
 	cargo test --locked -p lakeport-cli --test main killed -- --nocapture
 
