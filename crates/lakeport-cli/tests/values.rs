@@ -88,6 +88,8 @@ fn a_wide_decimal_needs_file_format_3_or_consent() {
         .says("caused by: decimal(38,10) needs hyper file format 3, the environment allows 2")
         .says("hyper_version = 3");
     desk.run(&["plan", "--from", "t.parquet", "--to", "out:t.hyper"]).fails(6, "E206").says("lossy");
+    let plan = desk.run(&["plan", "--from", "t.parquet", "--to", "out:t.hyper", "--json"]).json();
+    assert_eq!((&plan["exit_code"], &plan["plans"][0]["tables"][0]["columns"][0]["verdict"]), (&6.into(), &"lossy".into()));
     desk.run(&["run", "--from", "t.parquet", "--to", "out:t.hyper", "--lossy"]).ok();
     desk.run(&["run", "--from", "t.parquet", "--to", "out:t.hyper", "--lossy=amount", "--types", "amount=double"]).ok();
 }

@@ -18,8 +18,8 @@ use crate::args::{ActionArg, Options, What};
 use crate::output::progress::Progress;
 use crate::output::{Output, human};
 
-/// `lakeport plan`.
-pub(super) async fn plan(lakeport: &Lakeport, what: &What, output: &Output) -> Result<()> {
+/// `lakeport plan`: shows every plan, also those that a run would refuse, and fails as the run would.
+pub(super) async fn plan(lakeport: &Lakeport, what: &What, output: &Output) -> Result<u8> {
     let mut texts = Vec::new();
     let mut plans = Vec::new();
     let mut refused = None;
@@ -30,18 +30,11 @@ pub(super) async fn plan(lakeport: &Lakeport, what: &What, output: &Output) -> R
         plans.push(value(&summary));
         refused = refused.or(plan.ensure_accepted().err());
     }
-    match refused {
-        None => output.result(&texts.join("\n"), json!({ "plans": plans })),
-        Some(e) if output.json => {
-            // One document: the plans, and why a run would stop.
-            return Err(e);
-        }
-        Some(e) => {
-            output.result(&texts.join("\n"), json!({}));
-            return Err(e);
-        }
+    let fields = json!({ "plans": plans });
+    if refused.is_none() || !output.json {
+        output.result(&texts.join("\n"), fields.clone());
     }
-    Ok(())
+    Ok(refused.map_or(0, |e| output.failure(&e, fields)))
 }
 
 /// `lakeport run`.

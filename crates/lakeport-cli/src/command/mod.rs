@@ -39,7 +39,10 @@ async fn with_lakeport(args: Args, lakeport: Lakeport, output: &Output) -> u8 {
     let code = match args.command {
         Command::Run { what, all } => jobs::run(&lakeport, &what, all, output).await,
         Command::Convert { from, file, options } => jobs::convert(&lakeport, &from, &file, &options, output).await,
-        Command::Plan { what } => finish(jobs::plan(&lakeport, &what, output).await, output),
+        Command::Plan { what } => match jobs::plan(&lakeport, &what, output).await {
+            Ok(code) => code,
+            Err(e) => finish(Err(e), output),
+        },
         Command::Publish { file, to, action, key, .. } if !action.is_empty() => {
             finish(jobs::change(&lakeport, &file, &to, &action, &key, output).await, output)
         }
