@@ -87,7 +87,10 @@ pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_
 /// `lakeport check ENV --job ID`: what became of a job that outlived its deadline.
 pub(super) async fn job(lakeport: &Lakeport, environments: &[String], id: &str, output: &Output) -> Result<()> {
     let [environment] = environments else { return Err(no_such("--job takes one environment")) };
-    let job = lakeport.tableau(environment)?.job(id).await.at("environment", environment).at("job id", id)?;
+    let job = lakeport.tableau(environment)?.job(id).await.at("environment", environment).map_err(|e| match e.kind() {
+        Kind::TargetMissing => e.help("the id stands in the error of the run that left the job; servers forget old jobs"),
+        _ => e,
+    })?;
     let notes = job.notes.join("; ");
     match job.state {
         JobState::Succeeded => {}
