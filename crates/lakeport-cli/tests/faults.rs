@@ -461,7 +461,8 @@ fn killed_at_any_moment_the_target_is_old_or_new() {
     const B: [&str; 6] = ["run", "--from", "b.parquet", "--to", "tab:Killed", "--quiet"];
     let began = Instant::now();
     rig.run(&args("a")).ok();
-    let whole = began.elapsed();
+    // The shortest so far: on a busy machine one slow run would put most kills after the end of the others.
+    let mut whole = began.elapsed();
     let began = Instant::now();
 
     let mut dice = Dice::new();
@@ -491,7 +492,9 @@ fn killed_at_any_moment_the_target_is_old_or_new() {
         if between.rows == before.rows {
             assert_eq!(between, before, "kill {kill} after {moment:?}: old rows in another file");
         }
+        let rerun = Instant::now();
         rig.run(&args(name)).ok();
+        whole = whole.min(rerun.elapsed());
         let after = there(rig.url()).unwrap().unwrap();
         assert_eq!(after.rows, rows, "kill {kill} after {moment:?}: after the rerun");
         match after.publishes - before.publishes {
