@@ -9,7 +9,7 @@ export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup build test lint demo demo-stop bench bench-upload kill clean
+.PHONY: help setup build test lint demo demo-stop bench bench-upload kill kills faults clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ bench-upload: setup ## 1 GiB to the sandbox, beside the official client
 
 kill: build ## kill -9 at ten points of a run, each followed by a rerun
 	cargo test --locked -p lakeport-cli --test main killed -- --nocapture
+
+faults: build ## every fault at every phase of a publish; the table goes to benches/results/faults.md
+	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main faults::a_fault -- --nocapture
+
+kills: build ## kill -9 at 200 random moments of runs to the sandbox (LAKEPORT_KILLS=N for another number), each followed by a rerun
+	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main faults::killed -- --nocapture
 
 clean:
 	rm -rf demo-lake .lakeport

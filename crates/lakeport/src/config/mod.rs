@@ -148,6 +148,9 @@ pub struct TableauConfig {
     pub job_timeout: Option<u64>,
     /// Seconds to wait for a token or data source that another process holds; 600 unless told otherwise.
     pub lock_timeout: Option<u64>,
+    /// Seconds to go on trying when the server fails, for each call and for the outcome of a lost commit; at most 300 of the
+    /// 600 unless told otherwise are spent on the latter.
+    pub retry_budget: Option<u64>,
     /// The highest Hyper file-format version the server reads.
     pub hyper_version: Option<u8>,
 }

@@ -39,6 +39,8 @@ pub struct TableauEnv {
     pub job_deadline: Option<Duration>,
     /// How long to wait for a token or data source that another process holds.
     pub lock_wait: Duration,
+    /// How long to go on trying when the server fails; `None` is ten minutes.
+    pub retry_budget: Option<Duration>,
     /// Where locks between processes lie; `None` is the user's state directory.
     pub lock_directory: Option<PathBuf>,
 }
@@ -235,6 +237,7 @@ impl TableauEnv {
             },
             job_deadline: config.job_timeout.map(Duration::from_secs),
             lock_wait: config.lock_timeout.map_or(LOCK_WAIT, Duration::from_secs),
+            retry_budget: seconds("retry_budget", config.retry_budget)?,
             lock_directory: None,
         })
     }
@@ -287,13 +290,14 @@ mod tests {
         let token = format!("token_name = \"a\"\ntoken_secret = {SECRET}\n");
         let keys = format!(
             "{token}client_certificate = \"c.pem\"\nproxy = \"http://p:3128\"\nproxy_user = \"u\"\nproxy_password = {SECRET}\n\
-             connect_timeout = 3\nread_timeout = 4\ntimeout = 5\nlock_timeout = 0\n"
+             connect_timeout = 3\nread_timeout = 4\ntimeout = 5\nlock_timeout = 0\nretry_budget = 6\n"
         );
         let env = read(&keys).unwrap();
         assert_eq!(env.network.client_certificate.as_deref(), Some(Path::new("/c.pem")));
         assert_eq!(env.network.proxy.unwrap().credentials.unwrap().0, "u");
         assert_eq!((env.network.read_timeout, env.lock_wait), (Some(Duration::from_secs(4)), Duration::ZERO));
-        for wrong in ["read_timeout = 0", "client_key = \"k\"", "proxy_user = \"u\""] {
+        assert_eq!(env.retry_budget, Some(Duration::from_secs(6)));
+        for wrong in ["read_timeout = 0", "retry_budget = 0", "client_key = \"k\"", "proxy_user = \"u\""] {
             assert_eq!(read(&format!("{token}{wrong}\n")).unwrap_err().kind(), Kind::ConfigInvalid, "{wrong}");
         }
     }

@@ -40,6 +40,15 @@ impl Default for Pace {
     }
 }
 
+impl Pace {
+    /// The pace that keeps to a budget: no wait, and no look at a lost commit, outlasts it.
+    pub(super) fn within(budget: Option<Duration>) -> Self {
+        let usual = Self::default();
+        let Some(budget) = budget else { return usual };
+        Self { budget, look: usual.look.min(budget), longest: usual.longest.min(budget), ..usual }
+    }
+}
+
 /// Which failures of a call allow to send it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -114,6 +123,15 @@ mod tests {
             let wait = backoff(&pace, done);
             assert!(wait >= pace.first / 2 && wait <= pace.longest, "{done}: {wait:?}");
         }
+    }
+
+    #[test]
+    fn a_small_budget_bounds_every_wait() {
+        let second = Duration::from_secs(1);
+        let pace = Pace::within(Some(second));
+        assert_eq!((pace.budget, pace.look, pace.longest), (second, second, second));
+        assert_eq!(Pace::within(Some(second * 3600)).look, Pace::default().look);
+        assert_eq!(Pace::within(None).budget, Pace::default().budget);
     }
 
     #[test]

@@ -140,7 +140,8 @@ impl Server {
             return Err(Error::new(Kind::ConfigInvalid, format!("api_version `{text}` is no version such as 3.21")));
         }
         let state = signin::shared(&env);
-        Ok(Self { id: uuid::Uuid::new_v4(), env, pace: Pace::default(), http, base, state })
+        let pace = Pace::within(env.retry_budget);
+        Ok(Self { id: uuid::Uuid::new_v4(), env, pace, http, base, state })
     }
 
     /// The host, for messages.

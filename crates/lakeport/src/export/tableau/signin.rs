@@ -189,9 +189,13 @@ impl Server {
 
     fn about_sign_in(&self, failed: Failed) -> Error {
         let site = if self.env.site.is_empty() { "the default site" } else { &self.env.site };
-        let refused = failed.code() == 401_001;
+        // To a sign-in both mean the same: there is no session yet that could have ended.
+        let refused = matches!(failed.code(), 401_001 | 401_002);
         let error = failed.error.at(self.env.auth.kind(), self.env.auth.who()).at("site", site);
         match &self.env.auth {
+            Auth::Token { .. } if refused => error.help(
+                "check the token's name and secret, that it is not expired or revoked, and `site`, the name in …/#/site/NAME/",
+            ),
             Auth::Password { .. } if refused => error.help(
                 "check user, password and `site`; Tableau Cloud takes no passwords where a second factor is on: use a personal \
                  access token or a connected app",

@@ -28,6 +28,7 @@ pub(super) fn env(url: &str) -> TableauEnv {
         network: Network::default(),
         job_deadline: None,
         lock_wait: Duration::ZERO,
+        retry_budget: None,
         lock_directory: Some(std::env::temp_dir().join("lakeport-test-locks")),
     }
 }
