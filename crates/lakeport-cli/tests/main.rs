@@ -3,6 +3,7 @@
 mod bad_input;
 mod killed;
 mod publish;
+mod stores;
 mod support;
 mod terminal;
 mod values;
