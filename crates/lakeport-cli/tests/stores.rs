@@ -182,3 +182,71 @@ put('gold/people.csv.gz', gzip.compress(b'id,name\\n1,Ann\\n2,\\n'))
     s3.ask(&format!("open({back:?}, 'wb').write(get('out/direct.hyper'))"));
     assert_eq!(desk.rows("back.hyper", "id"), rows);
 }
+
+#[test]
+fn azure_is_read_and_written_whole_or_not_at_all() {
+    let desk = Desk::new();
+    let azurite = std::env::var("LAKEPORT_AZURITE").expect("LAKEPORT_AZURITE names no Azurite; run `make test`");
+    let mut azure = Emulator::start(&["azure", &azurite]);
+    let key = azure.ask("answer = key").as_str().unwrap().to_owned();
+    let env = |name: &str, root: &str, endpoint: &str| {
+        format!(
+            "[env.{name}]\ntype = \"lake\"\nroot = \"{root}\"\noptions = {{ azure_storage_endpoint = \
+             \"{endpoint}/devstoreaccount1\", azure_allow_http = \"true\" }}\n"
+        )
+    };
+    let config = [
+        env("lake", "az://box/gold", &azure.direct),
+        env("out", "abfss://box/out", &azure.proxy),
+        env("nobox", "az://no-such-box/x", &azure.direct),
+    ];
+    desk.write("lakeport.toml", config.concat());
+    azure.ask(
+        "
+import datetime
+box = blobs.create_container('box')
+day = lambda d: datetime.date(2026, 1, d)
+get = lambda name: box.download_blob(name).readall()
+names = lambda: [b.name for b in box.list_blobs(name_starts_with='out/')]
+box.upload_blob('gold/orders/month=7/a b.parquet', parquet(id=[1, 2], name=['a', None], day=[day(1), day(2)]))
+box.upload_blob('gold/orders/month=8/c.parquet', parquet(id=[3], name=['ü'], day=[day(3)]))
+",
+    );
+    let keys = [("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1"), ("AZURE_STORAGE_ACCOUNT_KEY", key.as_str())];
+    let lakeport = |args: &[&str]| run(&desk, &keys, args);
+
+    lakeport(&["ls", "lake"]).ok().says("orders").says("partitioned by month");
+    lakeport(&["convert", "lake:orders", "orders.hyper", "--verify", "full"]).ok();
+    let rows: Value = serde_json::from_str(ROWS).unwrap();
+    assert_eq!(desk.rows("orders.hyper", "id"), rows);
+    lakeport(&["convert", "lake:nothing", "x.hyper"]).fails(3, "E130");
+    lakeport(&["convert", "nobox:t", "x.hyper"]).fails(3, "E130");
+
+    let sha = |file: &str| format!("sha_file({:?})", desk.path().join(file));
+    lakeport(&["publish", "orders.hyper", "out:orders.hyper", "--mode", "create"]).ok().says("single request");
+    assert_eq!(azure.ask(&format!("answer = sha(get('out/orders.hyper')) == {}", sha("orders.hyper"))), true);
+    lakeport(&["publish", "orders.hyper", "out:orders.hyper", "--mode", "create"]).fails(2, "E129");
+
+    large_extract(&desk);
+    for fault in ["fault('reset', 'part', 2, 1)", "fault('500', 'complete', 1, 1)", "fault('reset after', 'complete', 1, 1)"] {
+        azure.ask(&format!("'out/large.hyper' in names() and box.delete_blob('out/large.hyper'); {fault}"));
+        lakeport(&["publish", "large.hyper", "out:large.hyper"]).ok().says("parts of 8.0 MiB");
+        azure.ask("no_fault()");
+        let whole = format!("answer = sha(get('out/large.hyper')) == {}", sha("large.hyper"));
+        assert_eq!(azure.ask(&whole), true, "{fault}");
+    }
+    azure.ask("box.upload_blob('out/old.hyper', b'old'); fault('403', 'part', 2)");
+    for name in ["new.hyper", "old.hyper"] {
+        let done = lakeport(&["publish", "large.hyper", &format!("out:{name}")]).fails(4, "E141");
+        assert!(!done.stderr.contains(&key), "{}", done.stderr);
+    }
+    azure.ask("no_fault()");
+    assert_eq!(azure.ask("answer = [get('out/old.hyper').decode(), 'out/new.hyper' in names()]"), json!(["old", false]));
+
+    // Without an environment, by the emulator's own switch.
+    let emulator = [("AZURE_STORAGE_USE_EMULATOR", "true"), ("AZURITE_BLOB_STORAGE_URL", azure.direct.as_str())];
+    run(&desk, &emulator, &["run", "--from", "az://box/gold/orders/", "--to", "az://box/out/direct.hyper"]).ok();
+    let back = desk.path().join("back.hyper");
+    azure.ask(&format!("open({back:?}, 'wb').write(get('out/direct.hyper'))"));
+    assert_eq!(desk.rows("back.hyper", "id"), rows);
+}

@@ -156,8 +156,9 @@ fn arrived(before: Option<&Option<ObjectMeta>>, now: Option<&Option<ObjectMeta>>
     new && now.size == bytes
 }
 
+/// Whether the upload is no longer open: S3 does not find it, Azure does not find its blocks.
 fn is_gone(e: &object_store::Error) -> bool {
-    matches!(e, object_store::Error::NotFound { .. }) || status_of(e) == Some(404)
+    matches!(e, object_store::Error::NotFound { .. }) || status_of(e) == Some(404) || chain(e).contains("InvalidBlockList")
 }
 
 fn part_size(bytes: u64) -> u64 {
