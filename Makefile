@@ -5,6 +5,10 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lakeport
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 VENV := $(CACHE)/venv-$(shell sha256sum requirements-dev.txt | cut -c1-12)
 export LAKEPORT_PYTHON ?= $(VENV)/bin/python
+# The newest that runs on the Node.js of Debian 12.
+AZURITE_VERSION := 3.35.0
+AZURITE_HOME := $(CACHE)/azurite-$(AZURITE_VERSION)
+export LAKEPORT_AZURITE ?= $(AZURITE_HOME)/node_modules/.bin/azurite-blob
 export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -14,13 +18,19 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready ## protoc, the judges' virtual environment, hyperd
+setup: $(VENV)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Azurite
 	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
 
 $(VENV)/ready: requirements-dev.txt
 	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# Only the tests need it: an Azure Blob Storage on this machine.
+$(AZURITE_HOME)/ready:
+	@command -v npm >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends nodejs npm; }
+	@npm install --prefix $(AZURITE_HOME) --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)
 	@touch $@
 
 build: setup

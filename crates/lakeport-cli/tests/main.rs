@@ -4,6 +4,7 @@ mod bad_input;
 mod faults;
 mod killed;
 mod publish;
+mod stores;
 mod support;
 mod terminal;
 mod values;

@@ -2,6 +2,7 @@
 
 use datafusion::error::DataFusionError;
 use lakeport::error::{Error, Kind};
+use lakeport::export::store::status_of;
 
 /// A failure of the store itself.
 pub(super) fn store(error: object_store::Error) -> Error {
@@ -12,7 +13,13 @@ pub(super) fn store(error: object_store::Error) -> Error {
         E::Unauthenticated { .. } => (Kind::SignIn, "the store did not accept the credentials"),
         E::Generic { store: "LocalFileSystem", .. } if denied(&error) => (Kind::Forbidden, "the file may not be read"),
         E::Generic { store: "LocalFileSystem", .. } => (Kind::SourceUnreadable, "the file cannot be read"),
-        E::Generic { .. } => (Kind::Unreachable, "the object store cannot be reached"),
+        E::Generic { .. } => match status_of(&error) {
+            Some(404) => (Kind::SourceMissing, "the bucket or container is not there"),
+            Some(401) => (Kind::SignIn, "the store did not accept the credentials"),
+            Some(403) => (Kind::Forbidden, "the store does not permit reading"),
+            Some(_) => (Kind::ServerFailed, "the object store failed"),
+            None => (Kind::Unreachable, "the object store cannot be reached"),
+        },
         _ => (Kind::SourceUnreadable, "the store cannot be read"),
     };
     let error = Error::new(kind, message).because(error);

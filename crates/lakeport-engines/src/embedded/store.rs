@@ -1,7 +1,7 @@
 //! Where bytes come from: the local disk or an object store, behind one interface.
 //!
-//! Credentials follow the standard chain of each store (environment, profile, instance role); the options of the
-//! environment in `lakeport.toml` win over it.
+//! Credentials follow the chain of the `object_store` library (variables, web identity, instance role; no profile files);
+//! the options of the environment in `lakeport.toml` win over it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

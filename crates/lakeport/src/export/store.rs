@@ -14,7 +14,7 @@ use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Targ
 mod local;
 mod object;
 
-pub use object::object_store_for;
+pub use object::{object_store_for, status_of};
 
 /// What this target can do.
 pub const CAPABILITY: Capability = Capability {

@@ -11,7 +11,8 @@ use object_store::azure::AzureConfigKey;
 use object_store::gcp::GoogleConfigKey;
 use object_store::path::Path;
 use object_store::{
-    MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload,
 };
 use tokio::io::AsyncReadExt;
 use url::Url;
@@ -111,13 +112,19 @@ async fn put_file(
         };
         free().await?;
         let part = part_size(bytes);
+        let before = seen(store, path).await;
         let mut upload = store.put_multipart_opts(path, PutMultipartOptions::default()).await.map_err(failed)?;
         let sent = match send_parts(upload.as_mut(), &mut file, bytes, part, from, progress, &failed).await {
             Ok(()) => free().await,
             Err(e) => Err(e),
         };
         let outcome = match sent {
-            Ok(()) => upload.complete().await.map(drop).map_err(failed),
+            Ok(()) => match upload.complete().await {
+                // The answer to the last step was lost, and the upload is gone when the step is repeated: look, before
+                // calling a finished publish failed.
+                Err(e) if is_gone(&e) && arrived(before.as_ref(), seen(store, path).await.as_ref(), bytes) => Ok(()),
+                done => done.map(drop).map_err(failed),
+            },
             Err(e) => Err(e),
         };
         if let Err(e) = outcome {
@@ -130,6 +137,28 @@ async fn put_file(
         format!("{} parts of {}", bytes.div_ceil(part), show_size(part))
     };
     Ok(Receipt { id: to.url.clone(), url: Some(to.url.clone()), bytes, way, ..Receipt::default() })
+}
+
+/// What is under a key: nothing, or an object; `None` when the store does not tell.
+#[allow(clippy::option_option)] // Not knowing and knowing that nothing is there lead to opposite ends.
+async fn seen(store: &dyn ObjectStore, path: &Path) -> Option<Option<ObjectMeta>> {
+    match store.head(path).await {
+        Ok(found) => Some(Some(found)),
+        Err(object_store::Error::NotFound { .. }) => Some(None),
+        Err(_) => None,
+    }
+}
+
+/// Whether what is there now came during this upload and has its size.
+fn arrived(before: Option<&Option<ObjectMeta>>, now: Option<&Option<ObjectMeta>>, bytes: u64) -> bool {
+    let (Some(before), Some(Some(now))) = (before, now) else { return false };
+    let new = before.as_ref().is_none_or(|b| b.e_tag != now.e_tag || b.last_modified != now.last_modified);
+    new && now.size == bytes
+}
+
+/// Whether the upload is no longer open: S3 does not find it, Azure does not find its blocks.
+fn is_gone(e: &object_store::Error) -> bool {
+    matches!(e, object_store::Error::NotFound { .. }) || status_of(e) == Some(404) || chain(e).contains("InvalidBlockList")
 }
 
 fn part_size(bytes: u64) -> u64 {
@@ -247,7 +276,12 @@ fn translate(e: object_store::Error, at: &Location, operation: &'static str, oth
         E::PermissionDenied { .. } => (Kind::Forbidden, "may not be used"),
         E::Unauthenticated { .. } => (Kind::SignIn, "does not accept the credentials"),
         E::NotSupported { .. } | E::NotImplemented { .. } => (Kind::Unsupported, "cannot do this"),
-        _ => (otherwise, "failed"),
+        other => match status_of(other) {
+            Some(404) => (Kind::TargetMissing, "is not there"),
+            Some(401) => (Kind::SignIn, "does not accept the credentials"),
+            Some(403) => (Kind::Forbidden, "may not be used"),
+            _ => (otherwise, "failed"),
+        },
     };
     let error = Error::new(kind, format!("{} {message}", at.url)).because(without_secrets(&chain(&e), at)).during(operation);
     match kind {
@@ -256,6 +290,17 @@ fn translate(e: object_store::Error, at: &Location, operation: &'static str, oth
         Kind::Forbidden => error.help("the credentials need the rights to put, get and list objects there"),
         _ => error,
     }
+}
+
+/// The HTTP status that an error of a store was made of.
+///
+/// The library keeps its kind of error only where one object is asked for; the failure of a listing is generic, and its
+/// status stands in the text alone.
+#[must_use]
+pub fn status_of(e: &object_store::Error) -> Option<u16> {
+    let text = chain(e);
+    let (_, rest) = text.split_once("non-2xx status code: ")?;
+    rest.get(..3)?.parse().ok()
 }
 
 fn chain(e: &object_store::Error) -> String {

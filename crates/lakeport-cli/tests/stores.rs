@@ -1,0 +1,252 @@
+//! Object stores, emulated by others: moto for S3, Azurite for Azure, judged through the vendors' own clients.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Desk, Done, python};
+
+/// An emulator behind a proxy with faults, and a client to look into it.
+struct Emulator {
+    child: Child,
+    ask: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    /// Where the emulator itself listens, the proxy before it, and nobody.
+    direct: String,
+    proxy: String,
+    nobody: String,
+}
+
+impl Emulator {
+    fn start(args: &[&str]) -> Self {
+        let helper = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stores.py");
+        let mut child = python().arg(helper).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        answers.read_line(&mut line).unwrap();
+        let addresses: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{args:?} did not start: {e}: {line}"));
+        let text = |name: &str| addresses[name].as_str().unwrap().to_owned();
+        let ask = child.stdin.take();
+        Self { child, ask, answers, direct: text("direct"), proxy: text("proxy"), nobody: text("nobody") }
+    }
+
+    /// Runs Python beside the client; what it calls `answer` comes back.
+    #[track_caller]
+    fn ask(&mut self, code: &str) -> Value {
+        writeln!(self.ask.as_mut().unwrap(), "{}", json!(code)).unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let mut answer: Value = serde_json::from_str(&line).unwrap();
+        assert!(answer["error"].is_null(), "{}", answer["error"].as_str().unwrap());
+        answer["ok"].take()
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // The helper ends, and its emulator with it, when nobody asks any more.
+        self.ask = None;
+        let _ = self.child.wait();
+    }
+}
+
+/// A command with these variables and none of the machine's own for clouds.
+fn run(desk: &Desk, variables: &[(&str, &str)], args: &[&str]) -> Done {
+    let mut command: Command = desk.command(args);
+    for (key, _) in std::env::vars() {
+        if ["AWS_", "AZURE_", "AZURITE_", "GOOGLE_"].iter().any(|p| key.starts_with(p)) {
+            command.env_remove(key);
+        }
+    }
+    Done::of(command.envs(variables.iter().copied()).output().unwrap())
+}
+
+/// A table whose .hyper takes more than two parts, in a file made by Lakeport itself.
+fn large_extract(desk: &Desk) {
+    desk.parquet("large.parquet", "{'b': [__import__('random').Random(i).randbytes(40_000) for i in range(500)]}");
+    desk.run(&["convert", "large.parquet", "large.hyper", "--verify", "counts"]).ok();
+    assert!(std::fs::metadata(desk.path().join("large.hyper")).unwrap().len() > 2 * 8 * 1024 * 1024);
+}
+
+const ROWS: &str = "[[1, \"a\", \"2026-01-01\", 7], [2, null, \"2026-01-02\", 7], [3, \"ü\", \"2026-01-03\", 8]]";
+
+#[test]
+#[allow(clippy::too_many_lines)] // One emulator serves all; starting it takes longer than most of the steps.
+fn s3_is_read_and_written_whole_or_not_at_all() {
+    let desk = Desk::new();
+    let mut s3 = Emulator::start(&["s3"]);
+    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush-hush-hush")];
+    let env = |name: &str, root: &str, endpoint: &str| {
+        format!(
+            "[env.{name}]\ntype = \"lake\"\nroot = \"{root}\"\noptions = {{ aws_endpoint = \"{endpoint}\", \
+             aws_allow_http = \"true\", aws_region = \"us-east-1\" }}\n"
+        )
+    };
+    let config = [
+        env("lake", "s3://bucket/gold", &s3.direct),
+        env("out", "s3://bucket/out", &s3.proxy),
+        env("nobucket", "s3://no-such-bucket/x", &s3.direct),
+        env("nobody", "s3://bucket/gold", &s3.nobody),
+    ];
+    desk.write("lakeport.toml", config.concat());
+    s3.ask(
+        "
+import gzip, datetime
+s3.create_bucket(Bucket='bucket')
+day = lambda d: datetime.date(2026, 1, d)
+put = lambda key, body: s3.put_object(Bucket='bucket', Key=key, Body=body)
+get = lambda key: s3.get_object(Bucket='bucket', Key=key)['Body'].read()
+keys = lambda: [o['Key'] for o in s3.list_objects_v2(Bucket='bucket', Prefix='out/').get('Contents', [])]
+uploads = lambda: len(s3.list_multipart_uploads(Bucket='bucket').get('Uploads', []))
+put('gold/orders/month=7/a b.parquet', parquet(id=[1, 2], name=['a', None], day=[day(1), day(2)]))
+put('gold/orders/month=8/c.parquet', parquet(id=[3], name=['ü'], day=[day(3)]))
+put('gold/people.csv.gz', gzip.compress(b'id,name\\n1,Ann\\n2,\\n'))
+",
+    );
+    let lakeport = |args: &[&str]| run(&desk, &keys, args);
+
+    // Reading.
+    lakeport(&["ls", "lake"]).ok().says("orders").says("partitioned by month").says("people.csv.gz");
+    lakeport(&["describe", "lake:orders"]).ok().says("month").says("name");
+    lakeport(&["convert", "lake:orders", "orders.hyper", "--verify", "full"]).ok();
+    let rows: Value = serde_json::from_str(ROWS).unwrap();
+    assert_eq!(desk.rows("orders.hyper", "id"), rows);
+    lakeport(&["convert", "lake:people.csv.gz", "people.hyper"]).ok();
+    assert_eq!(desk.rows("people.hyper", "id"), json!([[1, "Ann"], [2, null]]));
+    lakeport(&["convert", "lake:nothing", "x.hyper"]).fails(3, "E130");
+    lakeport(&["convert", "nobucket:t", "x.hyper"]).fails(3, "E130");
+    lakeport(&["ls", "nobucket"]).fails(3, "E130");
+    let started = std::time::Instant::now();
+    let lost = lakeport(&["convert", "nobody:orders", "x.hyper"]);
+    assert_eq!(lost.code, 5, "{}", lost.stderr);
+    assert!(started.elapsed().as_secs() < 20, "a wrong address is told in time: {:?}", started.elapsed());
+
+    // Writing: one request.
+    lakeport(&["run", "--from", "lake:orders", "--to", "out:day/orders.hyper"]).ok().says("single request");
+    let back = desk.path().join("back.hyper");
+    s3.ask(&format!("open({back:?}, 'wb').write(get('out/day/orders.hyper'))"));
+    assert_eq!(desk.rows("back.hyper", "id"), rows);
+    lakeport(&["publish", "orders.hyper", "out:orders.hyper"]).ok();
+    let sha = |file: &str| format!("sha_file({:?})", desk.path().join(file));
+    assert_eq!(s3.ask(&format!("answer = sha(get('out/orders.hyper')) == {}", sha("orders.hyper"))), true);
+    lakeport(&["publish", "people.hyper", "out:orders.hyper", "--mode", "create"]).fails(2, "E129");
+    assert_eq!(s3.ask(&format!("answer = sha(get('out/orders.hyper')) == {}", sha("orders.hyper"))), true);
+
+    // Writing: parts.
+    large_extract(&desk);
+    lakeport(&["publish", "large.hyper", "out:large.hyper"]).ok().says("parts of 8.0 MiB");
+    let whole = format!("answer = [sha(get('out/large.hyper')) == {}, uploads()]", sha("large.hyper"));
+    assert_eq!(s3.ask(&whole), json!([true, 0]));
+    lakeport(&["publish", "large.hyper", "out:large.hyper", "--mode", "create"]).fails(2, "E129");
+
+    // Passing faults are got over: the object is whole, no upload stays open.
+    for fault in [
+        "fault('reset', 'part', 2, 1)",
+        "fault('500', 'part', 1, 2)",
+        "fault('reset after', 'part', 2, 1)",
+        "fault('503', 'begin', 1, 1)",
+        "fault('500', 'complete', 1, 1)",
+        "fault('error in 200', 'complete', 1, 1)",
+        "fault('reset', 'complete', 1, 1)",
+        "fault('reset after', 'complete', 1, 1)",
+    ] {
+        s3.ask(&format!("s3.delete_object(Bucket='bucket', Key='out/large.hyper'); {fault}"));
+        let done = lakeport(&["publish", "large.hyper", "out:large.hyper"]);
+        assert_eq!(done.code, 0, "{fault}: {}", done.stderr);
+        s3.ask("no_fault()");
+        assert_eq!(s3.ask(&whole), json!([true, 0]), "{fault}");
+    }
+
+    // Lasting ones end the run; the old object or none is there, no upload stays open.
+    s3.ask("s3.delete_object(Bucket='bucket', Key='out/large.hyper'); put('out/old.hyper', b'old')");
+    for (fault, exit, name) in [
+        ("fault('403', 'part', 2)", 4, "large.hyper"),
+        ("fault('500', 'part', 3)", 5, "old.hyper"),
+        ("fault('403', 'complete')", 4, "old.hyper"),
+        ("fault('reset', 'complete')", 5, "large.hyper"),
+    ] {
+        s3.ask(fault);
+        let done = lakeport(&["publish", "large.hyper", &format!("out:{name}")]);
+        assert_eq!(done.code, exit, "{fault}: {}", done.stderr);
+        assert!(!done.stderr.contains("hush"), "{}", done.stderr);
+        s3.ask("no_fault()");
+        let left = s3.ask("answer = ['out/large.hyper' in keys(), get('out/old.hyper').decode(), uploads()]");
+        assert_eq!(left, json!([false, "old", 0]), "{fault}");
+    }
+
+    // Without an environment.
+    let all =
+        [keys[0], keys[1], ("AWS_ENDPOINT_URL", s3.direct.as_str()), ("AWS_ALLOW_HTTP", "true"), ("AWS_REGION", "us-east-1")];
+    run(&desk, &all, &["run", "--from", "s3://bucket/gold/orders/", "--to", "s3://bucket/out/direct.hyper"]).ok();
+    s3.ask(&format!("open({back:?}, 'wb').write(get('out/direct.hyper'))"));
+    assert_eq!(desk.rows("back.hyper", "id"), rows);
+}
+
+#[test]
+fn azure_is_read_and_written_whole_or_not_at_all() {
+    let desk = Desk::new();
+    let azurite = std::env::var("LAKEPORT_AZURITE").expect("LAKEPORT_AZURITE names no Azurite; run `make test`");
+    let mut azure = Emulator::start(&["azure", &azurite]);
+    let key = azure.ask("answer = key").as_str().unwrap().to_owned();
+    let env = |name: &str, root: &str, endpoint: &str| {
+        format!(
+            "[env.{name}]\ntype = \"lake\"\nroot = \"{root}\"\noptions = {{ azure_storage_endpoint = \
+             \"{endpoint}/devstoreaccount1\", azure_allow_http = \"true\" }}\n"
+        )
+    };
+    let config = [
+        env("lake", "az://box/gold", &azure.direct),
+        env("out", "abfss://box/out", &azure.proxy),
+        env("nobox", "az://no-such-box/x", &azure.direct),
+    ];
+    desk.write("lakeport.toml", config.concat());
+    azure.ask(
+        "
+import datetime
+box = blobs.create_container('box')
+day = lambda d: datetime.date(2026, 1, d)
+get = lambda name: box.download_blob(name).readall()
+names = lambda: [b.name for b in box.list_blobs(name_starts_with='out/')]
+box.upload_blob('gold/orders/month=7/a b.parquet', parquet(id=[1, 2], name=['a', None], day=[day(1), day(2)]))
+box.upload_blob('gold/orders/month=8/c.parquet', parquet(id=[3], name=['ü'], day=[day(3)]))
+",
+    );
+    let keys = [("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1"), ("AZURE_STORAGE_ACCOUNT_KEY", key.as_str())];
+    let lakeport = |args: &[&str]| run(&desk, &keys, args);
+
+    lakeport(&["ls", "lake"]).ok().says("orders").says("partitioned by month");
+    lakeport(&["convert", "lake:orders", "orders.hyper", "--verify", "full"]).ok();
+    let rows: Value = serde_json::from_str(ROWS).unwrap();
+    assert_eq!(desk.rows("orders.hyper", "id"), rows);
+    lakeport(&["convert", "lake:nothing", "x.hyper"]).fails(3, "E130");
+    lakeport(&["convert", "nobox:t", "x.hyper"]).fails(3, "E130");
+
+    let sha = |file: &str| format!("sha_file({:?})", desk.path().join(file));
+    lakeport(&["publish", "orders.hyper", "out:orders.hyper", "--mode", "create"]).ok().says("single request");
+    assert_eq!(azure.ask(&format!("answer = sha(get('out/orders.hyper')) == {}", sha("orders.hyper"))), true);
+    lakeport(&["publish", "orders.hyper", "out:orders.hyper", "--mode", "create"]).fails(2, "E129");
+
+    large_extract(&desk);
+    for fault in ["fault('reset', 'part', 2, 1)", "fault('500', 'complete', 1, 1)", "fault('reset after', 'complete', 1, 1)"] {
+        azure.ask(&format!("'out/large.hyper' in names() and box.delete_blob('out/large.hyper'); {fault}"));
+        lakeport(&["publish", "large.hyper", "out:large.hyper"]).ok().says("parts of 8.0 MiB");
+        azure.ask("no_fault()");
+        let whole = format!("answer = sha(get('out/large.hyper')) == {}", sha("large.hyper"));
+        assert_eq!(azure.ask(&whole), true, "{fault}");
+    }
+    azure.ask("box.upload_blob('out/old.hyper', b'old'); fault('403', 'part', 2)");
+    for name in ["new.hyper", "old.hyper"] {
+        let done = lakeport(&["publish", "large.hyper", &format!("out:{name}")]).fails(4, "E141");
+        assert!(!done.stderr.contains(&key), "{}", done.stderr);
+    }
+    azure.ask("no_fault()");
+    assert_eq!(azure.ask("answer = [get('out/old.hyper').decode(), 'out/new.hyper' in names()]"), json!(["old", false]));
+
+    // Without an environment, by the emulator's own switch.
+    let emulator = [("AZURE_STORAGE_USE_EMULATOR", "true"), ("AZURITE_BLOB_STORAGE_URL", azure.direct.as_str())];
+    run(&desk, &emulator, &["run", "--from", "az://box/gold/orders/", "--to", "az://box/out/direct.hyper"]).ok();
+    let back = desk.path().join("back.hyper");
+    azure.ask(&format!("open({back:?}, 'wb').write(get('out/direct.hyper'))"));
+    assert_eq!(desk.rows("back.hyper", "id"), rows);
+}
