@@ -13,14 +13,19 @@ export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup build test lint demo demo-stop bench bench-upload kill kills faults clean
+.PHONY: own help setup build test lint demo demo-stop bench bench-upload kill kills faults clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Azurite
+setup: own $(VENV)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Azurite
 	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
+
+# Cargo names the crates of two checkouts alike and goes by file times, so that one could be given the other's code.
+own:
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@[ "$$(cat $(CARGO_TARGET_DIR)/checkout 2>/dev/null)" = "$(CURDIR)" ] || { find crates -type f -exec touch {} + && echo "$(CURDIR)" >$(CARGO_TARGET_DIR)/checkout; }
 
 $(VENV)/ready: requirements-dev.txt
 	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
