@@ -43,7 +43,7 @@ build: setup
 
 test: setup lint ## everything CI runs
 	cargo build --workspace --locked
-	$(LAKEPORT) check --install-hyperd
+	cd / && $(LAKEPORT) check --install-hyperd
 	cargo test --workspace --locked
 
 lint: setup ## formatting, clippy, docs; warnings are errors
@@ -59,12 +59,12 @@ demo-stop: ## ends the demo's sandbox
 
 bench: setup ## .hyper against hyperd's own loader, pantab and the row inserter
 	cargo build --release --locked --workspace --bins --example row_inserter
-	$(RELEASE) check --install-hyperd
+	cd / && $(RELEASE) check --install-hyperd
 	$(LAKEPORT_PYTHON) benches/hyper.py --lakeport $(RELEASE) --inserter $(dir $(RELEASE))examples/row_inserter
 
 bench-upload: setup ## 1 GiB to the sandbox, beside the official client
 	cargo build --release --locked --workspace --bins
-	$(RELEASE) check --install-hyperd
+	cd / && $(RELEASE) check --install-hyperd
 	$(LAKEPORT_PYTHON) benches/upload.py --lakeport $(RELEASE)
 
 kill: build ## kill -9 at ten points of a run, each followed by a rerun
