@@ -68,7 +68,7 @@ bench-upload: setup ## 1 GiB to the sandbox, beside the official client
 	$(LAKEPORT_PYTHON) benches/upload.py --lakeport $(RELEASE)
 
 kill: build ## kill -9 at ten points of a run, each followed by a rerun
-	cargo test --locked -p lakeport-cli --test main killed -- --nocapture
+	cargo test --locked --workspace --test main killed -- --nocapture
 
 faults: build ## every fault at every phase of a publish; the table goes to benches/results/faults.md
 	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main faults::a_fault -- --nocapture

@@ -12,7 +12,7 @@ use lakeport::limits::show_size;
 use lakeport::source::{Listed, Query};
 use serde_json::json;
 
-use super::{facts, no_such, value};
+use super::{facts, value};
 use crate::output::{Output, human};
 
 /// `lakeport check`: every environment is looked at, and the first failure decides the exit code.
@@ -86,7 +86,7 @@ pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_
 
 /// `lakeport check ENV --job ID`: what became of a job that outlived its deadline.
 pub(super) async fn job(lakeport: &Lakeport, environments: &[String], id: &str, output: &Output) -> Result<()> {
-    let [environment] = environments else { return Err(no_such("--job takes one environment")) };
+    let [environment] = environments else { return Err(Error::new(Kind::Usage, "--job takes one environment")) };
     let job = lakeport.tableau(environment)?.job(id).await.at("environment", environment).map_err(|e| match e.kind() {
         Kind::TargetMissing => e.help("the id stands in the error of the run that left the job; servers forget old jobs"),
         _ => e,
@@ -208,7 +208,7 @@ fn described(name: &str, file: &FileDescription) -> String {
         text.push_str(&format!("\n  {} · {} rows\n{}", table.name, human::grouped(table.rows), human::table(&columns, "    ")));
     }
     if file.tables.is_empty() {
-        text.push_str(&no_such("  no tables\n").to_string());
+        text.push_str("  no tables\n");
     }
     text
 }

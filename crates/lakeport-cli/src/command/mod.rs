@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lakeport::config::Config;
-use lakeport::error::{Error, Kind, Result, Wrap};
+use lakeport::error::{Kind, Result, Wrap};
 use lakeport::{Lakeport, Limits};
 use serde_json::{Value, json};
 
@@ -96,8 +96,4 @@ fn value(of: &impl serde::Serialize) -> Value {
 /// Rows of `key value`, aligned.
 fn facts(rows: &[(String, String)]) -> String {
     human::table(&rows.iter().map(|(k, v)| vec![k.clone(), v.clone()]).collect::<Vec<_>>(), "  ")
-}
-
-fn no_such(what: &str) -> Error {
-    Error::new(Kind::Usage, what.to_owned())
 }
