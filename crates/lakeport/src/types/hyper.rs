@@ -283,11 +283,11 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
     }
     wishes.ensure_known(schema.fields().iter().map(|f| f.name().as_str()))?;
     let version = wishes.hyper_version.unwrap_or(NEWEST_VERSION);
-    let mut columns = Vec::new();
-    let mut dropped = Vec::new();
+    let mut walk = Walk { wishes, version, columns: Vec::new(), dropped: Vec::new() };
     for (index, field) in schema.fields().iter().enumerate() {
-        add(field, field.name().clone(), vec![index], field.is_nullable(), wishes, version, &mut columns, &mut dropped)?;
+        walk.add(field, field.name().clone(), vec![index], field.is_nullable())?;
     }
+    let Walk { mut columns, dropped, .. } = walk;
     let mut seen = BTreeSet::new();
     for column in &columns {
         if !seen.insert(column.name.as_str()) {
@@ -321,92 +321,81 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "one recursive step of `map`; its arguments are that function's locals")]
-fn add(
-    field: &Field,
-    name: String,
-    path: Vec<usize>,
-    nullable: bool,
-    wishes: &Wishes,
+/// The way through a schema, into the structs that are flattened.
+struct Walk<'a> {
+    wishes: &'a Wishes,
     version: u8,
-    columns: &mut Vec<ColumnMapping>,
-    dropped: &mut Vec<String>,
-) -> Result<()> {
-    let nested = field.data_type().is_nested() && !matches!(field.data_type(), DataType::RunEndEncoded(..));
-    let row = match wishes.columns.get(&name) {
-        Some(Wish::Drop) => {
-            dropped.push(name);
-            return Ok(());
-        }
-        Some(Wish::Flatten) => {
-            let DataType::Struct(fields) = field.data_type() else {
-                return Err(
-                    Error::new(Kind::Usage, format!("column `{name}` is no struct and cannot be flattened")).at("column", &name)
-                );
-            };
-            return flatten(fields, &name, &path, nullable, wishes, version, columns, dropped);
-        }
-        Some(Wish::Json) => match field.data_type() {
-            DataType::Union(..) => self::row(field.data_type(), version),
-            _ => Row::widened(HyperType::Text, Conversion::Json, "JSON text"),
-        },
-        Some(Wish::Type(wish)) => {
-            let hyper = HyperType::parse(wish).ok_or_else(|| {
-                Error::new(Kind::Usage, format!("`{wish}` is no type of a .hyper column")).at("column", &name).help(
+    columns: Vec<ColumnMapping>,
+    dropped: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn add(&mut self, field: &Field, name: String, path: Vec<usize>, nullable: bool) -> Result<()> {
+        let nested = field.data_type().is_nested() && !matches!(field.data_type(), DataType::RunEndEncoded(..));
+        let row = match self.wishes.columns.get(&name) {
+            Some(Wish::Drop) => {
+                self.dropped.push(name);
+                return Ok(());
+            }
+            Some(Wish::Flatten) => {
+                let DataType::Struct(fields) = field.data_type() else {
+                    return Err(Error::new(Kind::Usage, format!("column `{name}` is no struct and cannot be flattened"))
+                        .at("column", &name));
+                };
+                return self.flatten(fields, &name, &path, nullable);
+            }
+            Some(Wish::Json) => match field.data_type() {
+                DataType::Union(..) => self::row(field.data_type(), self.version),
+                _ => Row::widened(HyperType::Text, Conversion::Json, "JSON text"),
+            },
+            Some(Wish::Type(wish)) => {
+                let hyper = HyperType::parse(wish).ok_or_else(|| {
+                    Error::new(Kind::Usage, format!("`{wish}` is no type of a .hyper column")).at("column", &name).help(
                     "the types are bool, smallint, integer, bigint, numeric(p,s), double, text, bytes, date, time, timestamp, \
                      timestamptz and geography; nested columns take json, flatten, drop or refuse",
                 )
-            })?;
-            wished(field.data_type(), hyper, version)
+                })?;
+                wished(field.data_type(), hyper, self.version)
+            }
+            Some(Wish::Refuse) if !nested => Row::refused("the configuration refuses it"),
+            // A struct below a flattened one is flattened too: the user already said what becomes of this tree.
+            None if path.len() > 1 && matches!(field.data_type(), DataType::Struct(_)) => {
+                let DataType::Struct(fields) = field.data_type() else { return Ok(()) };
+                return self.flatten(fields, &name, &path, nullable);
+            }
+            Some(Wish::Refuse) | None => self::row(field.data_type(), self.version),
+        };
+        let root = name.split('.').next().unwrap_or(&name);
+        let accepted = self.wishes.lossy.allows(&name) || self.wishes.lossy.allows(root);
+        let mut verdict = row.verdict;
+        if name.is_empty() {
+            verdict = Verdict::Refused("a column needs a name; select it `as` something".into());
         }
-        Some(Wish::Refuse) if !nested => Row::refused("the configuration refuses it"),
-        // A struct below a flattened one is flattened too: the user already said what becomes of this tree.
-        None if path.len() > 1 && matches!(field.data_type(), DataType::Struct(_)) => {
-            let DataType::Struct(fields) = field.data_type() else { return Ok(()) };
-            return flatten(fields, &name, &path, nullable, wishes, version, columns, dropped);
-        }
-        Some(Wish::Refuse) | None => self::row(field.data_type(), version),
-    };
-    let root = name.split('.').next().unwrap_or(&name);
-    let accepted = wishes.lossy.allows(&name) || wishes.lossy.allows(root);
-    let mut verdict = row.verdict;
-    if name.is_empty() {
-        verdict = Verdict::Refused("a column needs a name; select it `as` something".into());
+        self.columns.push(ColumnMapping {
+            note: row.note.map(|n| n.replace("COLUMN", &name)),
+            name,
+            path,
+            source_type: field.data_type().clone(),
+            nullable: nullable || matches!(row.conversion, Conversion::Nulls),
+            target_type: row.hyper.to_string(),
+            physical: row.hyper.physical(),
+            range: row.hyper.range(),
+            conversion: row.conversion,
+            verdict,
+            accepted,
+        });
+        Ok(())
     }
-    columns.push(ColumnMapping {
-        note: row.note.map(|n| n.replace("COLUMN", &name)),
-        name,
-        path,
-        source_type: field.data_type().clone(),
-        nullable: nullable || matches!(row.conversion, Conversion::Nulls),
-        target_type: row.hyper.to_string(),
-        physical: row.hyper.physical(),
-        range: row.hyper.range(),
-        conversion: row.conversion,
-        verdict,
-        accepted,
-    });
-    Ok(())
-}
 
-#[expect(clippy::too_many_arguments, reason = "the other half of the recursion in `add`")]
-fn flatten(
-    fields: &Fields,
-    name: &str,
-    path: &[usize],
-    nullable: bool,
-    wishes: &Wishes,
-    version: u8,
-    columns: &mut Vec<ColumnMapping>,
-    dropped: &mut Vec<String>,
-) -> Result<()> {
-    for (index, child) in fields.iter().enumerate() {
-        let mut below = path.to_vec();
-        below.push(index);
-        let nullable = nullable || child.is_nullable();
-        add(child, format!("{name}.{}", child.name()), below, nullable, wishes, version, columns, dropped)?;
+    fn flatten(&mut self, fields: &Fields, name: &str, path: &[usize], nullable: bool) -> Result<()> {
+        for (index, child) in fields.iter().enumerate() {
+            let mut below = path.to_vec();
+            below.push(index);
+            let nullable = nullable || child.is_nullable();
+            self.add(child, format!("{name}.{}", child.name()), below, nullable)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A type the user asked for: exact where the table says so anyway, else every value is checked.
