@@ -139,6 +139,15 @@ fn geographies_are_made_from_well_known_text_by_wish() {
 }
 
 #[test]
+fn geographies_are_made_from_well_known_binary_by_wish() {
+    let desk = Desk::new();
+    desk.write("g.csv", "id,wkb\n1,0101000000000000000000f03f0000000000000040\n2,\n");
+    let sql = "select id, decode(wkb, 'hex') as at from src";
+    desk.run(&["convert", "g.csv", "g.hyper", "--sql", sql, "--types", "at=geography"]).ok();
+    desk.run(&["describe", "g.hyper"]).ok().says("geography").says("2 rows");
+}
+
+#[test]
 fn an_interval_is_kept_as_iso_8601_text() {
     let desk = Desk::new();
     desk.write("a.csv", "id\n1\n");

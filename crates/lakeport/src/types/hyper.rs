@@ -413,7 +413,10 @@ fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
     if to == HyperType::Geography {
         return match from {
             _ if texts => Row::widened(to, Conversion::Cast, "well-known text read by hyperd"),
-            _ => Row::refused("a geography is made from well-known text").note("convert it in SQL to WKT text"),
+            A::Binary | A::LargeBinary | A::BinaryView => {
+                Row::widened(to, Conversion::WellKnownText, "well-known binary, read by hyperd as text")
+            }
+            _ => Row::refused("a geography is made from well-known text or binary").note("convert it in SQL to WKT text"),
         };
     }
     if matches!(natural.verdict, Verdict::Refused(_)) || !arrow::compute::can_cast_types(from, &to.physical()) {

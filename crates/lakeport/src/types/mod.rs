@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 
+mod geometry;
 pub mod hyper;
 mod json;
 pub mod shape;
@@ -68,6 +69,8 @@ pub enum Conversion {
     Json,
     /// An interval rendered as ISO 8601 text.
     Iso8601,
+    /// A geometry's well-known binary rendered as well-known text.
+    WellKnownText,
     /// Nothing but NULLs.
     Nulls,
 }

@@ -16,8 +16,8 @@ use arrow::datatypes::{
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::json;
 use super::{ColumnMapping, Conversion, Mapping};
+use super::{geometry, json};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 
 /// Bytes of one piece of a batch: Arrow's 32-bit offsets end at 2 GiB, and texts may be several MB each.
@@ -136,6 +136,7 @@ fn convert(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before:
         Conversion::CheckedCast => checked_cast(column, source, changed, before),
         Conversion::Json => json::render(source),
         Conversion::Iso8601 => iso8601(source),
+        Conversion::WellKnownText => geometry::well_known_text(source, before),
         Conversion::Nulls => Ok(new_null_array(&column.physical, source.len())),
     }
 }
