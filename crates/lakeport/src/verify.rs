@@ -4,10 +4,12 @@
 //! taken over the shaped batches while they stream by, and again by the format's own reader over the finished file; both
 //! sides use the definitions of [`Measure`], so that they can be compared to the digit.
 
-use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -48,15 +50,15 @@ pub enum Measure {
     Decimal(u8, i8),
     /// Floats: NaN counted apart; summed as integers scaled by powers of two, so that the order does not matter.
     Float,
-    /// Texts by their bytes; the sum is of their lengths in bytes.
+    /// Texts by their bytes, and decimals of more than 38 digits as text; the sum is of their lengths in bytes.
     Text,
     /// Bytes; only the sum of their lengths.
     Bytes,
     /// Days since 1970.
     Date,
-    /// Microseconds since midnight.
+    /// Units of the physical type since midnight.
     Time,
-    /// Microseconds since 1970.
+    /// Units of the physical type since 1970.
     Timestamp,
     /// A type the reader writes in other words than the writer; only NULLs are counted.
     Opaque,
@@ -68,14 +70,15 @@ impl Measure {
     pub fn of(data_type: &DataType) -> Self {
         match data_type {
             DataType::Boolean => Self::Bool,
-            DataType::Int16 | DataType::Int32 | DataType::Int64 => Self::Int,
-            DataType::Decimal128(p, s) => Self::Decimal(*p, *s),
-            DataType::Float64 => Self::Float,
-            DataType::Utf8 => Self::Text,
-            DataType::Binary => Self::Bytes,
-            DataType::Date32 => Self::Date,
-            DataType::Time64(_) => Self::Time,
+            _ if data_type.is_integer() || matches!(data_type, DataType::Duration(_)) => Self::Int,
+            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => Self::Decimal(*p, *s),
+            _ if data_type.is_floating() => Self::Float,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Decimal256(..) => Self::Text,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Self::Bytes,
+            DataType::Date32 | DataType::Date64 => Self::Date,
+            DataType::Time32(_) | DataType::Time64(_) => Self::Time,
             DataType::Timestamp(..) => Self::Timestamp,
+            DataType::Dictionary(_, values) => Self::of(values),
             _ => Self::Opaque,
         }
     }
@@ -194,6 +197,7 @@ impl Accumulator {
     pub fn add(&mut self, batch: &RecordBatch) {
         self.rows += batch.num_rows() as u64;
         for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
+            let array = canonical(array);
             column.add(array.as_ref());
             if self.hashing {
                 column.hash = column.hash.wrapping_add(hash(array.as_ref()));
@@ -207,6 +211,31 @@ impl Accumulator {
         let hashing = self.hashing;
         Fingerprint { rows: self.rows, columns: self.columns.into_iter().map(|c| c.finish(hashing)).collect() }
     }
+}
+
+/// An array as one of the types measured: the hot ones as they are, the others cast without loss.
+fn canonical(array: &ArrayRef) -> ArrayRef {
+    let to = match array.data_type() {
+        DataType::Int8
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32
+        | DataType::Duration(_)
+        | DataType::Date64
+        | DataType::Time64(TimeUnit::Nanosecond)
+        | DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Nanosecond, _) => DataType::Int64,
+        DataType::Time32(_) => DataType::Int32,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Float16 | DataType::Float32 => DataType::Float64,
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => DataType::Decimal128(*p, *s),
+        DataType::LargeUtf8 | DataType::Utf8View | DataType::Decimal256(..) => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Dictionary(_, values) => values.as_ref().clone(),
+        _ => return Arc::clone(array),
+    };
+    // None of these casts can fail: each goes to a type that holds all values, and a piece is far below 2 GiB.
+    let cast = arrow::compute::cast(array, &to).unwrap_or_else(|_| Arc::clone(array));
+    if matches!(array.data_type(), DataType::Dictionary(..)) { canonical(&cast) } else { cast }
 }
 
 /// What is measured of a mapped column; geographies are rewritten by their reader.
@@ -229,8 +258,11 @@ impl Column {
             (_, DataType::Int64) => self.integers(array.as_primitive::<Int64Type>()),
             (Measure::Decimal(p, _), DataType::Decimal128(..)) => self.decimals(array.as_primitive::<Decimal128Type>(), p),
             (_, DataType::Date32) => self.integers(array.as_primitive::<Date32Type>()),
-            (_, DataType::Time64(_)) => self.integers(array.as_primitive::<Time64MicrosecondType>()),
-            (_, DataType::Timestamp(..)) => self.integers(array.as_primitive::<TimestampMicrosecondType>()),
+            (_, DataType::Time64(TimeUnit::Microsecond)) => self.integers(array.as_primitive::<Time64MicrosecondType>()),
+            (_, DataType::Timestamp(TimeUnit::Microsecond, _)) => {
+                self.integers(array.as_primitive::<TimestampMicrosecondType>());
+            }
+            (_, DataType::Decimal128(..)) => self.decimals(array.as_primitive::<Decimal128Type>(), 0),
             (_, DataType::Float64) => self.floats(array.as_primitive::<Float64Type>()),
             (Measure::Text, DataType::Utf8) => {
                 let texts = array.as_string::<i32>();
@@ -406,8 +438,7 @@ fn hash(array: &dyn Array) -> u64 {
 mod tests {
     use super::*;
     use crate::types::{Wishes, hyper};
-    use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
-    use std::sync::Arc;
+    use arrow::array::{Float64Array, Int64Array, StringArray};
 
     fn print(columns: Vec<(&str, ArrayRef)>) -> Fingerprint {
         let batch = RecordBatch::try_from_iter(columns).unwrap();

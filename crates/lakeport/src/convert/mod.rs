@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
@@ -17,6 +17,7 @@ use crate::types::{Mapping, Wishes};
 use crate::verify::{Fingerprint, Verify};
 
 pub mod hyper;
+pub mod read_back;
 mod temporary;
 
 pub use temporary::{Temporary, sweep};
@@ -54,13 +55,24 @@ pub trait Format: Send + Sync + fmt::Debug {
     fn map(&self, table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping>;
 
     /// Says whether the format's own engine can load this plain read exactly as mapped, and if not, why not; pure.
-    fn direct(&self, mapping: &Mapping, scan: &PlainScan) -> std::result::Result<(), String>;
+    fn direct(&self, _mapping: &Mapping, _scan: &PlainScan) -> std::result::Result<(), String> {
+        Err(format!("a .{} file is written from record batches", self.capability().name))
+    }
 
     /// Opens a new file at `path` (a temporary name) for these tables.
     ///
     /// # Errors
     /// `WriteFailed`, `OutOfSpace`, `HyperdMissing` for what the format needs and does not find.
     fn create(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Box<dyn Writer>>;
+
+    /// Opens one table of an existing file as record batches; without a name its first.
+    ///
+    /// # Errors
+    /// `SourceMissing`, `SourceUnreadable`, `UnknownName` for the table, `Unsupported` for formats that are only written.
+    fn open(&self, path: &Path, _table: Option<&str>, _limits: &Limits) -> Result<Opened> {
+        let name = self.capability().name;
+        Err(Error::new(Kind::Unsupported, format!("{} cannot be read: Lakeport only writes .{name} files", path.display())))
+    }
 
     /// Reads a finished file back: per table the fingerprint of what it really holds.
     ///
@@ -92,19 +104,46 @@ pub trait Writer: Send {
     ///
     /// # Errors
     /// `Unsupported` for formats without one; else as `write`.
-    fn load(&mut self, table: usize, scan: &PlainScan, group: usize) -> Result<u64>;
+    fn load(&mut self, _table: usize, _scan: &PlainScan, _group: usize) -> Result<u64> {
+        Err(Error::new(Kind::Unsupported, "this format has no engine of its own"))
+    }
 
     /// The fingerprint of a plain read, taken by the format's own engine from the source files.
     ///
     /// # Errors
     /// `Unsupported` for formats without one; `SourceUnreadable`.
-    fn fingerprint_source(&mut self, table: usize, scan: &PlainScan, verify: Verify) -> Result<Fingerprint>;
+    fn fingerprint_source(&mut self, _table: usize, _scan: &PlainScan, _verify: Verify) -> Result<Fingerprint> {
+        Err(Error::new(Kind::Unsupported, "this format has no engine of its own"))
+    }
 
     /// Completes and syncs the file.
     ///
     /// # Errors
     /// `WriteFailed`, `OutOfSpace`.
     fn finish(self: Box<Self>) -> Result<Written>;
+}
+
+/// One table of an existing file, opened.
+pub struct Opened {
+    /// Its name.
+    pub table: String,
+    /// The names of all tables of the file.
+    pub tables: Vec<String>,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows, where known without reading them.
+    pub rows: Option<u64>,
+    /// The rows; each batch is bounded in bytes.
+    pub batches: Batches,
+}
+
+/// Record batches read from a file, each or an error.
+pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("table", &self.table).field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 /// A finished file.

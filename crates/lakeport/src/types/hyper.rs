@@ -4,13 +4,13 @@
 //! refuses the rest, so every row below names the physical Arrow type that is sent. `REAL` is never used: infinities in a
 //! `REAL` column read back as NULL. The sign of zero is not kept by hyperd, whatever is sent.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, Schema, TimeUnit};
+use arrow::datatypes::{DataType, IntervalUnit, Schema, TimeUnit};
 
-use super::{ColumnMapping, Conversion, Mapping, Verdict, Wish, Wishes};
-use crate::error::{Error, Kind, Result};
+use super::walk::{self, Row, TypeTable};
+use super::{Conversion, Mapping, Verdict, Wishes, documentation};
+use crate::error::Result;
 
 /// The newest file-format version Lakeport writes unless the environment allows less: 3 brings 128-bit numerics.
 pub const NEWEST_VERSION: u8 = 3;
@@ -144,39 +144,39 @@ impl HyperType {
     }
 }
 
-/// What one Arrow type becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The column type.
-    pub hyper: HyperType,
-    /// How values get there.
-    pub conversion: Conversion,
-    /// How sure it is.
-    pub verdict: Verdict,
-    /// What else to know.
-    pub note: Option<String>,
+/// The mapping table for files of at most one format version.
+#[derive(Debug, Clone, Copy)]
+pub struct HyperTypes {
+    /// The highest file-format version allowed.
+    pub version: u8,
 }
 
-impl Row {
-    fn new(hyper: HyperType, conversion: Conversion, verdict: Verdict) -> Self {
-        Self { hyper, conversion, verdict, note: None }
+impl TypeTable for HyperTypes {
+    fn row(&self, data_type: &DataType) -> Row {
+        row(data_type, self.version)
     }
-    fn exact(hyper: HyperType, conversion: Conversion) -> Self {
-        Self::new(hyper, conversion, Verdict::Exact)
+    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
+        HyperType::parse(wish).map(|to| wished(from, to, self.version))
     }
-    fn widened(hyper: HyperType, conversion: Conversion, why: &str) -> Self {
-        Self::new(hyper, conversion, Verdict::Widened(why.into()))
+    fn names(&self) -> &'static str {
+        "bool, smallint, integer, bigint, numeric(p,s), double, text, bytes, date, time, timestamp, timestamptz and geography"
     }
-    fn checked(hyper: HyperType, why: impl Into<String>) -> Self {
-        Self::new(hyper, Conversion::CheckedCast, Verdict::Checked(why.into()))
+    fn json(&self) -> Row {
+        widened(HyperType::Text, Conversion::Json, "JSON text")
     }
-    fn refused(why: impl Into<String>) -> Self {
-        Self::new(HyperType::Text, Conversion::Nulls, Verdict::Refused(why.into()))
-    }
-    fn note(mut self, note: impl Into<String>) -> Self {
-        self.note = Some(note.into());
-        self
-    }
+}
+
+fn new(hyper: HyperType, conversion: Conversion, verdict: Verdict) -> Row {
+    Row { range: hyper.range(), ..Row::new(hyper.to_string(), hyper.physical(), conversion, verdict) }
+}
+fn exact(hyper: HyperType, conversion: Conversion) -> Row {
+    new(hyper, conversion, Verdict::Exact)
+}
+fn widened(hyper: HyperType, conversion: Conversion, why: &str) -> Row {
+    new(hyper, conversion, Verdict::Widened(why.into()))
+}
+fn checked(hyper: HyperType, why: impl Into<String>) -> Row {
+    new(hyper, Conversion::CheckedCast, Verdict::Checked(why.into()))
 }
 
 /// The table: one row per Arrow type, without wishes, for files of at most this format version.
@@ -186,49 +186,49 @@ pub fn row(data_type: &DataType, version: u8) -> Row {
     use DataType as A;
     use HyperType as H;
     match data_type {
-        A::Null => Row::widened(H::Text, Conversion::Nulls, "has no type; every value is NULL"),
-        A::Boolean => Row::exact(H::Bool, Conversion::Keep),
-        A::Int8 => Row::widened(H::SmallInt, Conversion::Cast, "16 bits"),
-        A::Int16 => Row::exact(H::SmallInt, Conversion::Keep),
-        A::Int32 => Row::exact(H::Integer, Conversion::Keep),
-        A::Int64 => Row::exact(H::BigInt, Conversion::Keep),
-        A::UInt8 => Row::widened(H::SmallInt, Conversion::Cast, "16 bits"),
-        A::UInt16 => Row::widened(H::Integer, Conversion::Cast, "32 bits"),
-        A::UInt32 => Row::widened(H::BigInt, Conversion::Cast, "64 bits"),
-        A::UInt64 if version >= 3 => Row::widened(H::Numeric(20, 0), Conversion::Cast, "20 digits"),
-        A::UInt64 => Row::checked(H::BigInt, "values up to 9223372036854775807; above, NUMERIC(20,0) needs file format 3"),
-        A::Float16 | A::Float32 => Row::widened(H::Double, Conversion::Cast, "64 bits; REAL would turn infinities into NULL").note(ZERO_SIGN),
-        A::Float64 => Row::exact(H::Double, Conversion::Keep).note(ZERO_SIGN),
+        A::Null => widened(H::Text, Conversion::Nulls, "has no type; every value is NULL"),
+        A::Boolean => exact(H::Bool, Conversion::Keep),
+        A::Int8 => widened(H::SmallInt, Conversion::Cast, "16 bits"),
+        A::Int16 => exact(H::SmallInt, Conversion::Keep),
+        A::Int32 => exact(H::Integer, Conversion::Keep),
+        A::Int64 => exact(H::BigInt, Conversion::Keep),
+        A::UInt8 => widened(H::SmallInt, Conversion::Cast, "16 bits"),
+        A::UInt16 => widened(H::Integer, Conversion::Cast, "32 bits"),
+        A::UInt32 => widened(H::BigInt, Conversion::Cast, "64 bits"),
+        A::UInt64 if version >= 3 => widened(H::Numeric(20, 0), Conversion::Cast, "20 digits"),
+        A::UInt64 => checked(H::BigInt, "values up to 9223372036854775807; above, NUMERIC(20,0) needs file format 3"),
+        A::Float16 | A::Float32 => widened(H::Double, Conversion::Cast, "64 bits; REAL would turn infinities into NULL").note(ZERO_SIGN),
+        A::Float64 => exact(H::Double, Conversion::Keep).note(ZERO_SIGN),
         A::Decimal32(p, s) | A::Decimal64(p, s) | A::Decimal128(p, s) | A::Decimal256(p, s) => decimal(data_type, *p, *s, version),
-        A::Utf8 => Row::exact(H::Text, Conversion::Keep),
-        A::LargeUtf8 | A::Utf8View => Row::exact(H::Text, Conversion::Cast),
-        A::Binary => Row::exact(H::Bytes, Conversion::Keep),
-        A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_) => Row::exact(H::Bytes, Conversion::Cast),
-        A::Date32 => Row::exact(H::Date, Conversion::Keep).note("0001-01-01 to 9999-12-31"),
-        A::Date64 => Row::checked(H::Date, "whole days").note("0001-01-01 to 9999-12-31"),
-        A::Time32(_) => Row::exact(H::Time, Conversion::Cast),
-        A::Time64(TimeUnit::Nanosecond) => Row::checked(H::Time, "whole microseconds"),
-        A::Time64(_) => Row::exact(H::Time, Conversion::Keep),
+        A::Utf8 => exact(H::Text, Conversion::Keep),
+        A::LargeUtf8 | A::Utf8View => exact(H::Text, Conversion::Cast),
+        A::Binary => exact(H::Bytes, Conversion::Keep),
+        A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_) => exact(H::Bytes, Conversion::Cast),
+        A::Date32 => exact(H::Date, Conversion::Keep).note("0001-01-01 to 9999-12-31"),
+        A::Date64 => checked(H::Date, "whole days").note("0001-01-01 to 9999-12-31"),
+        A::Time32(_) => exact(H::Time, Conversion::Cast),
+        A::Time64(TimeUnit::Nanosecond) => checked(H::Time, "whole microseconds"),
+        A::Time64(_) => exact(H::Time, Conversion::Keep),
         A::Timestamp(unit, zone) => {
             let hyper = if zone.is_some() { H::TimestampTz } else { H::Timestamp };
             let row = match unit {
-                TimeUnit::Nanosecond => Row::checked(hyper, "whole microseconds"),
-                _ if hyper.physical() == *data_type => Row::exact(hyper, Conversion::Keep),
-                _ => Row::exact(hyper, Conversion::Cast),
+                TimeUnit::Nanosecond => checked(hyper, "whole microseconds"),
+                _ if hyper.physical() == *data_type => exact(hyper, Conversion::Keep),
+                _ => exact(hyper, Conversion::Cast),
             };
             match zone {
                 Some(zone) if &**zone != "UTC" => row.note(format!("the instant is kept, shown in UTC instead of {zone}")),
                 _ => row.note("0001-01-01 to 9999-12-31"),
             }
         }
-        A::Duration(unit) => Row::widened(H::BigInt, Conversion::Cast, match unit {
+        A::Duration(unit) => widened(H::BigInt, Conversion::Cast, match unit {
             TimeUnit::Second => "a number of seconds",
             TimeUnit::Millisecond => "a number of milliseconds",
             TimeUnit::Microsecond => "a number of microseconds",
             TimeUnit::Nanosecond => "a number of nanoseconds",
         }),
         A::Interval(IntervalUnit::YearMonth | IntervalUnit::DayTime | IntervalUnit::MonthDayNano) =>
-            Row::widened(H::Text, Conversion::Iso8601, "ISO 8601 text, such as P1Y2M or P3DT4.5S"),
+            widened(H::Text, Conversion::Iso8601, "ISO 8601 text, such as P1Y2M or P3DT4.5S"),
         A::Dictionary(_, values) => encoded(values, version),
         A::RunEndEncoded(_, values) => encoded(values.data_type(), version),
         A::List(_) | A::LargeList(_) | A::ListView(_) | A::LargeListView(_) | A::FixedSizeList(..) | A::Map(..) =>
@@ -247,10 +247,10 @@ fn decimal(data_type: &DataType, precision: u8, scale: i8, version: u8) -> Row {
     let keep = if matches!(data_type, DataType::Decimal128(..)) && scale >= 0 { Conversion::Keep } else { Conversion::Cast };
     if digits <= limit {
         let hyper = HyperType::Numeric(digits, fraction);
-        return if scale < 0 { Row::widened(hyper, keep, "the scale is 0") } else { Row::exact(hyper, keep) };
+        return if scale < 0 { widened(hyper, keep, "the scale is 0") } else { exact(hyper, keep) };
     }
     if version < 3 && digits <= DIGITS {
-        return Row::new(
+        return new(
             HyperType::Double,
             Conversion::CheckedCast,
             Verdict::Lossy(format!("decimal({precision},{scale}) needs hyper file format 3, the environment allows {version}")),
@@ -261,7 +261,7 @@ fn decimal(data_type: &DataType, precision: u8, scale: i8, version: u8) -> Row {
         return Row::refused(format!("a scale of {fraction} is more than {limit} digits"))
             .note("set types.COLUMN = \"double\" with --lossy");
     }
-    Row::checked(HyperType::Numeric(limit, fraction), format!("values of up to {limit} digits"))
+    checked(HyperType::Numeric(limit, fraction), format!("values of up to {limit} digits"))
 }
 
 /// A dictionary or run-end encoding is the type of its values, decoded.
@@ -278,131 +278,18 @@ fn encoded(values: &DataType, version: u8) -> Row {
 /// # Errors
 /// `NoColumns`, `DuplicateColumn`, `Usage` for a wish that names no column or no type.
 pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
-    if schema.fields().is_empty() {
-        return Err(Error::new(Kind::NoColumns, "the table has no columns"));
-    }
-    wishes.ensure_known(schema.fields().iter().map(|f| f.name().as_str()))?;
-    let version = wishes.hyper_version.unwrap_or(NEWEST_VERSION);
-    let mut walk = Walk { wishes, version, columns: Vec::new(), dropped: Vec::new() };
-    for (index, field) in schema.fields().iter().enumerate() {
-        walk.add(field, field.name().clone(), vec![index], field.is_nullable())?;
-    }
-    let Walk { mut columns, dropped, .. } = walk;
-    let mut seen = BTreeSet::new();
-    for column in &columns {
-        if !seen.insert(column.name.as_str()) {
-            return Err(
-                Error::new(Kind::DuplicateColumn, format!("two columns are called `{}`", column.name)).at("column", &column.name)
-            );
-        }
-    }
-    if columns.is_empty() {
-        return Err(Error::new(Kind::NoColumns, "every column is dropped"));
-    }
-    for key in wishes.keys.primary.iter().chain(wishes.keys.foreign.iter().flat_map(|k| &k.columns)) {
-        if !seen.contains(key.as_str()) {
-            return Err(
-                Error::new(Kind::Usage, format!("a key names column `{key}`, which the table does not have")).at("column", key)
-            );
-        }
-    }
-    for column in &mut columns {
-        // A key cannot be NULL, whatever the source says of it; a NULL in it stops the run.
-        column.nullable &= !wishes.keys.primary.contains(&column.name);
-    }
-    let needed =
-        columns.iter().filter_map(|c| HyperType::parse(&c.target_type)).map(HyperType::version).max().unwrap_or(OLDEST_VERSION);
-    Ok(Mapping {
-        table: table.to_owned(),
-        columns,
-        dropped,
-        facts: BTreeMap::from([("hyper_version".to_owned(), needed.to_string())]),
-        keys: wishes.keys.clone(),
-    })
-}
-
-/// The way through a schema, into the structs that are flattened.
-struct Walk<'a> {
-    wishes: &'a Wishes,
-    version: u8,
-    columns: Vec<ColumnMapping>,
-    dropped: Vec<String>,
-}
-
-impl Walk<'_> {
-    fn add(&mut self, field: &Field, name: String, path: Vec<usize>, nullable: bool) -> Result<()> {
-        let nested = field.data_type().is_nested() && !matches!(field.data_type(), DataType::RunEndEncoded(..));
-        let row = match self.wishes.columns.get(&name) {
-            Some(Wish::Drop) => {
-                self.dropped.push(name);
-                return Ok(());
-            }
-            Some(Wish::Flatten) => {
-                let DataType::Struct(fields) = field.data_type() else {
-                    return Err(Error::new(Kind::Usage, format!("column `{name}` is no struct and cannot be flattened"))
-                        .at("column", &name));
-                };
-                return self.flatten(fields, &name, &path, nullable);
-            }
-            Some(Wish::Json) => match field.data_type() {
-                DataType::Union(..) => self::row(field.data_type(), self.version),
-                _ => Row::widened(HyperType::Text, Conversion::Json, "JSON text"),
-            },
-            Some(Wish::Type(wish)) => {
-                let hyper = HyperType::parse(wish).ok_or_else(|| {
-                    Error::new(Kind::Usage, format!("`{wish}` is no type of a .hyper column")).at("column", &name).help(
-                    "the types are bool, smallint, integer, bigint, numeric(p,s), double, text, bytes, date, time, timestamp, \
-                     timestamptz and geography; nested columns take json, flatten, drop or refuse",
-                )
-                })?;
-                wished(field.data_type(), hyper, self.version)
-            }
-            Some(Wish::Refuse) if !nested => Row::refused("the configuration refuses it"),
-            // A struct below a flattened one is flattened too: the user already said what becomes of this tree.
-            None if path.len() > 1 && matches!(field.data_type(), DataType::Struct(_)) => {
-                let DataType::Struct(fields) = field.data_type() else { return Ok(()) };
-                return self.flatten(fields, &name, &path, nullable);
-            }
-            Some(Wish::Refuse) | None => self::row(field.data_type(), self.version),
-        };
-        let root = name.split('.').next().unwrap_or(&name);
-        let accepted = self.wishes.lossy.allows(&name) || self.wishes.lossy.allows(root);
-        let mut verdict = row.verdict;
-        if name.is_empty() {
-            verdict = Verdict::Refused("a column needs a name; select it `as` something".into());
-        }
-        self.columns.push(ColumnMapping {
-            note: row.note.map(|n| n.replace("COLUMN", &name)),
-            name,
-            path,
-            source_type: field.data_type().clone(),
-            nullable: nullable || matches!(row.conversion, Conversion::Nulls),
-            target_type: row.hyper.to_string(),
-            physical: row.hyper.physical(),
-            range: row.hyper.range(),
-            conversion: row.conversion,
-            verdict,
-            accepted,
-        });
-        Ok(())
-    }
-
-    fn flatten(&mut self, fields: &Fields, name: &str, path: &[usize], nullable: bool) -> Result<()> {
-        for (index, child) in fields.iter().enumerate() {
-            let mut below = path.to_vec();
-            below.push(index);
-            let nullable = nullable || child.is_nullable();
-            self.add(child, format!("{name}.{}", child.name()), below, nullable)?;
-        }
-        Ok(())
-    }
+    let mut mapping = walk::map(table, schema, wishes, &HyperTypes { version: wishes.hyper_version.unwrap_or(NEWEST_VERSION) })?;
+    let types = mapping.columns.iter().filter_map(|c| HyperType::parse(&c.target_type));
+    let needed = types.map(HyperType::version).max().unwrap_or(OLDEST_VERSION);
+    mapping.facts.insert("hyper_version".to_owned(), needed.to_string());
+    Ok(mapping)
 }
 
 /// A type the user asked for: exact where the table says so anyway, else every value is checked.
 fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
     use DataType as A;
     let natural = row(from, version);
-    if natural.hyper == to && !matches!(natural.verdict, Verdict::Refused(_)) {
+    if natural.target == to.to_string() && !matches!(natural.verdict, Verdict::Refused(_)) {
         return natural;
     }
     if to.version() > version {
@@ -412,9 +299,9 @@ fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
     let texts = matches!(from, A::Utf8 | A::LargeUtf8 | A::Utf8View);
     if to == HyperType::Geography {
         return match from {
-            _ if texts => Row::widened(to, Conversion::Cast, "well-known text read by hyperd"),
+            _ if texts => widened(to, Conversion::Cast, "well-known text read by hyperd"),
             A::Binary | A::LargeBinary | A::BinaryView => {
-                Row::widened(to, Conversion::WellKnownText, "well-known binary, read by hyperd as text")
+                widened(to, Conversion::WellKnownText, "well-known binary, read by hyperd as text")
             }
             _ => Row::refused("a geography is made from well-known text or binary").note("convert it in SQL to WKT text"),
         };
@@ -423,99 +310,26 @@ fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
         return Row::refused(format!("there is no conversion from {from} to {to}"));
     }
     match (from, to) {
-        (A::Binary | A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_), HyperType::Text) => Row::checked(to, "valid UTF-8"),
-        (_, HyperType::Text) => Row::widened(to, Conversion::Cast, "as text"),
+        (A::Binary | A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_), HyperType::Text) => checked(to, "valid UTF-8"),
+        (_, HyperType::Text) => widened(to, Conversion::Cast, "as text"),
         (A::Decimal32(p, _) | A::Decimal64(p, _) | A::Decimal128(p, _) | A::Decimal256(p, _), HyperType::Double) if *p > 15 => {
-            Row::new(to, Conversion::CheckedCast, Verdict::Lossy("binary floating point keeps 15 digits".into()))
+            new(to, Conversion::CheckedCast, Verdict::Lossy("binary floating point keeps 15 digits".into()))
         }
-        (A::Timestamp(_, Some(_)), HyperType::Timestamp) => Row::checked(to, "the wall clock of UTC"),
-        (_, _) if texts => Row::new(to, Conversion::CheckedCast, Verdict::Checked(format!("each text must be a {to}"))),
-        _ => Row::checked(to, "values that convert back to themselves"),
+        (A::Timestamp(_, Some(_)), HyperType::Timestamp) => checked(to, "the wall clock of UTC"),
+        (_, _) if texts => new(to, Conversion::CheckedCast, Verdict::Checked(format!("each text must be a {to}"))),
+        _ => checked(to, "values that convert back to themselves"),
     }
 }
 
 /// The docs page made from the table, so that the two cannot differ.
 #[must_use]
 pub fn documentation() -> String {
-    use DataType as A;
     use std::fmt::Write;
-    let item = || std::sync::Arc::new(Field::new("item", A::Int32, true));
-    let entries = std::sync::Arc::new(Field::new(
-        "entries",
-        A::Struct(Fields::from(vec![Field::new("key", A::Utf8, false), Field::new("value", A::Int32, true)])),
-        false,
-    ));
-    let all = [
-        A::Null,
-        A::Boolean,
-        A::Int8,
-        A::Int16,
-        A::Int32,
-        A::Int64,
-        A::UInt8,
-        A::UInt16,
-        A::UInt32,
-        A::UInt64,
-        A::Float16,
-        A::Float32,
-        A::Float64,
-        A::Decimal32(9, 2),
-        A::Decimal64(18, 4),
-        A::Decimal128(18, 2),
-        A::Decimal128(38, 10),
-        A::Decimal128(5, -2),
-        A::Decimal256(38, 10),
-        A::Decimal256(76, 10),
-        A::Utf8,
-        A::LargeUtf8,
-        A::Utf8View,
-        A::Binary,
-        A::LargeBinary,
-        A::BinaryView,
-        A::FixedSizeBinary(16),
-        A::Date32,
-        A::Date64,
-        A::Time32(TimeUnit::Second),
-        A::Time32(TimeUnit::Millisecond),
-        A::Time64(TimeUnit::Microsecond),
-        A::Time64(TimeUnit::Nanosecond),
-        A::Timestamp(TimeUnit::Second, None),
-        A::Timestamp(TimeUnit::Millisecond, None),
-        A::Timestamp(TimeUnit::Microsecond, None),
-        A::Timestamp(TimeUnit::Nanosecond, None),
-        A::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        A::Timestamp(TimeUnit::Microsecond, Some("Europe/Berlin".into())),
-        A::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
-        A::Duration(TimeUnit::Microsecond),
-        A::Interval(IntervalUnit::YearMonth),
-        A::Interval(IntervalUnit::DayTime),
-        A::Interval(IntervalUnit::MonthDayNano),
-        A::Dictionary(Box::new(A::Int32), Box::new(A::Utf8)),
-        A::RunEndEncoded(
-            std::sync::Arc::new(Field::new("run_ends", A::Int32, false)),
-            std::sync::Arc::new(Field::new("values", A::Int64, true)),
-        ),
-        A::List(item()),
-        A::LargeList(item()),
-        A::ListView(item()),
-        A::FixedSizeList(item(), 3),
-        A::Struct(Fields::from(vec![Field::new("a", A::Int32, true)])),
-        A::Map(entries, false),
-    ];
-    let mut page = String::from(
-        "# What each Arrow type becomes in .hyper\n\nMade by `cargo test` from `types/hyper.rs`; do not edit. `LAKEPORT_BLESS=1 cargo test -p lakeport` writes it anew.\n\n\
-         exact: every value arrives as it left. widened: every value arrives, in a wider or differently named type. checked: exact \
-         while every value fits; the first that does not stops the run. lossy: needs consent. refused: needs a wish.\n\n\
-         | Arrow | file format 3 | verdict | file format 2, where it differs | note |\n|---|---|---|---|---|\n",
-    );
-    for data_type in &all {
-        let (three, two) = (row(data_type, 3), row(data_type, 2));
-        let say = |row: &Row| match row.verdict.why() {
-            Some(why) => format!("{}: {why}", row.verdict.name()),
-            None => row.verdict.name().to_owned(),
-        };
-        let target =
-            |row: &Row| if matches!(row.verdict, Verdict::Refused(_)) { "—".to_owned() } else { row.hyper.to_string() };
+    let mut page = documentation::head(".hyper", "hyper.rs");
+    page.push_str("| Arrow | file format 3 | verdict | file format 2, where it differs | note |\n|---|---|---|---|---|\n");
+    for data_type in documentation::every_type() {
+        let (three, two) = (row(&data_type, 3), row(&data_type, 2));
+        let (target, say) = (documentation::target, documentation::say);
         let differs = if three == two { String::new() } else { format!("{}, {}", target(&two), say(&two)) };
         let note = three.note.clone().unwrap_or_default().replace("COLUMN", "x");
         let _ = writeln!(page, "| {data_type} | {} | {} | {differs} | {note} |", target(&three), say(&three));
@@ -526,7 +340,9 @@ pub fn documentation() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Lossy;
+    use crate::types::{Lossy, Wish};
+    use arrow::datatypes::{Field, Fields};
+    use std::collections::BTreeMap;
 
     fn one(data_type: DataType) -> Schema {
         Schema::new(vec![Field::new("c", data_type, true)])
@@ -534,12 +350,7 @@ mod tests {
 
     #[test]
     fn the_docs_page_is_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/types-hyper.md");
-        let page = documentation();
-        if std::env::var_os("LAKEPORT_BLESS").is_some() {
-            std::fs::write(path, &page).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(path).unwrap(), page, "run LAKEPORT_BLESS=1 cargo test -p lakeport");
+        documentation::ensure_page("types-hyper.md", &documentation());
     }
 
     #[test]

@@ -9,10 +9,12 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 
+pub mod documentation;
 mod geometry;
 pub mod hyper;
 mod json;
 pub mod shape;
+pub mod walk;
 mod wish;
 
 pub use wish::{Lossy, Wish, Wishes};

@@ -79,7 +79,7 @@ impl Format for Hyper {
                 ));
             }
             let natural = hyper::row(&plain.data_type, 3);
-            let as_mapped = natural.hyper.to_string() == column.target_type
+            let as_mapped = natural.target == column.target_type
                 && matches!(column.conversion, Conversion::Keep | Conversion::Cast)
                 && matches!(column.verdict, Verdict::Exact | Verdict::Widened(_));
             if !as_mapped {
