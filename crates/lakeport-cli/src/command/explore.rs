@@ -149,6 +149,7 @@ pub(super) async fn describe(lakeport: &Lakeport, reference: &str, output: &Outp
     let path = Path::new(reference);
     if path.is_file()
         && let Ok(format) = lakeport.formats.by_extension(reference)
+        && !format.capability().lake
     {
         let file = tokio::task::block_in_place(|| format.describe(path, &lakeport.limits)).at("file", reference)?;
         output.result(&described(reference, &file), value(&file));

@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::Mode;
 use crate::export::care::{Care, Rights, Warning};
 use crate::nearest::nearest;
+use crate::types::files::{AvroOptions, CsvOptions, FileOptions, ParquetOptions};
 use crate::types::{ForeignKey, Keys, Lossy, Wish, Wishes};
 use crate::verify::Verify;
 
@@ -200,6 +201,15 @@ pub struct Job {
     pub permissions: BTreeMap<String, Rights>,
     /// A data quality warning on it (Tableau).
     pub warning: Option<Warning>,
+    /// The dialect of a CSV file.
+    #[serde(default)]
+    pub csv: CsvOptions,
+    /// How a Parquet file is written.
+    #[serde(default)]
+    pub parquet: ParquetOptions,
+    /// How an Avro file is written.
+    #[serde(default)]
+    pub avro: AvroOptions,
     /// Several tables in one file, by name, instead of `from`.
     #[serde(default)]
     pub tables: BTreeMap<String, TableJob>,
@@ -312,6 +322,12 @@ impl Job {
         let wishes = |types: &BTreeMap<String, String>| Wishes {
             columns: types.iter().map(|(column, wish)| (column.clone(), Wish::parse(wish))).collect(),
             lossy: self.lossy.to_lossy(),
+            files: FileOptions {
+                csv: self.csv.clone(),
+                parquet: self.parquet.clone(),
+                avro: self.avro.clone(),
+                name: self.to.clone(),
+            },
             ..Wishes::default()
         };
         if self.tables.is_empty() {

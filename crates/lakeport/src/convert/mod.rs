@@ -10,15 +10,22 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 use crate::source::PlainScan;
 use crate::types::{Mapping, Wishes};
 use crate::verify::{Fingerprint, Verify};
 
+pub mod avro;
+pub mod csv;
 pub mod hyper;
+pub mod ndjson;
+pub mod orc;
+mod output;
+pub mod parquet;
 pub mod read_back;
 mod temporary;
+pub mod text;
 
 pub use temporary::{Temporary, sweep};
 
@@ -31,8 +38,10 @@ pub struct Capability {
     pub extensions: &'static [&'static str],
     /// Whether Lakeport writes it.
     pub write: bool,
-    /// Whether Lakeport describes and reads it back.
+    /// Whether Lakeport reads existing files of it.
     pub read: bool,
+    /// Whether it is the engine that reads them, as tables of a lake.
+    pub lake: bool,
     /// Whether one file may hold several tables.
     pub many_tables: bool,
     /// Most rows of one table, if bounded.
@@ -195,6 +204,28 @@ pub struct ColumnDescription {
     pub nullable: bool,
 }
 
+/// What an opened file holds, its rows counted where the file does not tell them.
+fn described(path: &Path, format: &str, opened: Opened) -> Result<FileDescription> {
+    let bytes = std::fs::metadata(path).wrap(Kind::SourceMissing, || format!("there is no file {}", path.display()))?.len();
+    let columns = opened.schema.fields().iter().map(|f| ColumnDescription {
+        name: f.name().clone(),
+        data_type: f.data_type().to_string(),
+        nullable: f.is_nullable(),
+    });
+    let columns = columns.collect();
+    let rows = match opened.rows {
+        Some(rows) => rows,
+        None => opened.batches.map(|b| b.map(|b| b.num_rows() as u64)).sum::<Result<u64>>()?,
+    };
+    let tables = vec![TableDescription { name: opened.table, rows, columns }];
+    Ok(FileDescription { format: format.to_owned(), version: None, bytes, tables })
+}
+
+/// Files that are tables of a lake are described by the engine.
+fn by_the_engine(path: &Path) -> Error {
+    Error::new(Kind::Unsupported, format!("{} is read by the engine, as a table", path.display()))
+}
+
 /// The formats of this build; adding one is adding a line here.
 #[derive(Debug)]
 pub struct Formats {
@@ -205,7 +236,17 @@ impl Formats {
     /// Makes the registry. Helper processes start when first needed and end with it.
     #[must_use]
     pub fn new() -> Self {
-        Self { all: vec![Box::new(hyper::Hyper::new())] }
+        Self {
+            all: vec![
+                Box::new(hyper::Hyper::new()),
+                Box::new(csv::Csv),
+                Box::new(ndjson::Ndjson),
+                Box::new(parquet::Parquet),
+                Box::new(avro::Avro),
+                Box::new(orc::Orc),
+                Box::new(text::Text),
+            ],
+        }
     }
 
     /// All formats, in the order of the docs.
@@ -229,8 +270,9 @@ impl Formats {
     /// # Errors
     /// `Usage` that lists the extensions.
     pub fn by_extension(&self, path: &str) -> Result<&dyn Format> {
-        let extension = path.rsplit(['/', '\\']).next().and_then(|n| n.rsplit_once('.')).map_or("", |(_, e)| e);
-        self.iter().find(|f| f.capability().extensions.iter().any(|e| e.eq_ignore_ascii_case(extension))).ok_or_else(|| {
+        let name = path.rsplit(['/', '\\']).next().unwrap_or(path).to_ascii_lowercase();
+        let ends = |e: &&str| name.strip_suffix(*e).is_some_and(|stem| stem.ends_with('.'));
+        self.iter().find(|f| f.capability().extensions.iter().any(ends)).ok_or_else(|| {
             let known: Vec<_> = self.iter().flat_map(|f| f.capability().extensions).map(|e| format!(".{e}")).collect();
             Error::new(Kind::Usage, format!("`{path}` has no extension of a format Lakeport writes"))
                 .help(format!("end the name in one of {}, or give --format", known.join(" ")))

@@ -9,10 +9,15 @@ use arrow_json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncode
 
 use crate::error::{Error, Kind, Result, Wrap};
 
+/// How values are encoded: NULLs written out, floats without a JSON number as strings.
+pub(crate) fn options() -> EncoderOptions {
+    EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats))
+}
+
 /// Renders each value as one JSON text; NULL stays NULL, NULLs inside are kept as `null`.
 pub(super) fn render(source: &ArrayRef) -> Result<ArrayRef> {
     let failed = || format!("cannot write {} as JSON", source.data_type());
-    let options = EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats));
+    let options = options();
     let field: FieldRef = Arc::new(Field::new("value", source.data_type().clone(), true));
     let mut encoder = make_encoder(&field, source.as_ref(), &options).wrap(Kind::TypeRefused, failed)?;
     let mut out = StringBuilder::with_capacity(source.len(), source.len() * 32);

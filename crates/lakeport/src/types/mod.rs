@@ -9,11 +9,19 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 
+pub mod avro;
+pub mod csv;
 pub mod documentation;
+pub mod files;
 mod geometry;
 pub mod hyper;
-mod json;
+pub(crate) mod json;
+mod named;
+pub mod ndjson;
+pub mod orc;
+pub mod parquet;
 pub mod shape;
+pub mod text;
 pub mod walk;
 mod wish;
 
@@ -71,6 +79,10 @@ pub enum Conversion {
     Json,
     /// An interval rendered as ISO 8601 text.
     Iso8601,
+    /// Bytes rendered as hexadecimal digits.
+    Hex,
+    /// A duration rendered as a whole number of its unit.
+    Count,
     /// A geometry's well-known binary rendered as well-known text.
     WellKnownText,
     /// Nothing but NULLs.

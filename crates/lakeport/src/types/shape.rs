@@ -136,6 +136,10 @@ fn convert(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before:
         Conversion::CheckedCast => checked_cast(column, source, changed, before),
         Conversion::Json => json::render(source),
         Conversion::Iso8601 => iso8601(source),
+        Conversion::Hex => hex(source),
+        Conversion::Count => cast(source, &DataType::Int64, false)
+            .and_then(|n| cast(&n, &column.physical, false))
+            .wrap(Kind::ValueRefused, || format!("a value of column `{}` does not fit {}", column.name, column.target_type)),
         Conversion::WellKnownText => geometry::well_known_text(source, before),
         Conversion::Nulls => Ok(new_null_array(&column.physical, source.len())),
     }
@@ -215,6 +219,29 @@ fn show(array: &ArrayRef, row: usize) -> String {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text,
     }
+}
+
+/// Bytes as hexadecimal digits, in lower case.
+fn hex(source: &ArrayRef) -> Result<ArrayRef> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bytes =
+        cast(source, &DataType::Binary, false).wrap(Kind::Unexpected, || format!("{} are no bytes", source.data_type()))?;
+    let bytes = bytes.as_binary::<i32>();
+    let mut out = StringBuilder::with_capacity(bytes.len(), bytes.value_data().len() * 2);
+    let mut text = String::new();
+    for value in bytes {
+        let Some(value) = value else {
+            out.append_null();
+            continue;
+        };
+        text.clear();
+        for byte in value {
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        out.append_value(&text);
+    }
+    Ok(Arc::new(out.finish()))
 }
 
 /// Intervals as ISO 8601 durations; exact, since each of their parts is a whole number.

@@ -69,6 +69,8 @@ pub struct Wishes {
     pub hyper_version: Option<u8>,
     /// Keys to declare.
     pub keys: super::Keys,
+    /// How the file is written.
+    pub files: super::files::FileOptions,
 }
 
 impl Wishes {

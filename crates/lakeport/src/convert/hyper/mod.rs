@@ -54,6 +54,7 @@ impl Format for Hyper {
             extensions: &["hyper"],
             write: true,
             read: true,
+            lake: false,
             many_tables: true,
             max_rows: None,
             max_decimal: 38,

@@ -1,0 +1,116 @@
+//! `.parquet`, through Arrow's own writer; a row group ends before it fills the memory.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+use super::output::{Encode, OneTable};
+use super::{Capability, FileDescription, Format, Opened, Writer, read_back};
+use crate::error::{Context, Kind, Result, Wrap};
+use crate::limits::Limits;
+use crate::types::files::Facts;
+use crate::types::{Mapping, Wishes, parquet as types};
+use crate::verify::{Fingerprint, Verify};
+
+/// Rows of a row group unless told otherwise; what the reference writers take.
+const ROW_GROUP: usize = 1024 * 1024;
+/// Bytes a row group may hold in memory before it is ended.
+const IN_MEMORY: usize = 64 * 1024 * 1024;
+
+/// The format.
+#[derive(Debug)]
+pub struct Parquet;
+
+impl Format for Parquet {
+    fn capability(&self) -> Capability {
+        Capability {
+            name: "parquet",
+            extensions: &["parquet"],
+            write: true,
+            read: true,
+            lake: true,
+            many_tables: false,
+            max_rows: None,
+            max_decimal: 76,
+            summary: "Parquet with statistics, snappy unless told otherwise; profile = \"alteryx\" for Designer from 2024.1",
+        }
+    }
+
+    fn map(&self, table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
+        types::map(table, schema, wishes)
+    }
+
+    fn create(&self, path: &Path, tables: &[&Mapping], _limits: &Limits) -> Result<Box<dyn Writer>> {
+        let mapping = tables[0];
+        let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), c.nullable)).collect();
+        let failed = || format!("cannot write {}", path.display());
+        let file = File::create(path).wrap(Kind::WriteFailed, failed)?;
+        let rows = mapping.facts.get("row_group_rows").and_then(|r| r.parse().ok()).unwrap_or(ROW_GROUP);
+        let properties = WriterProperties::builder()
+            .set_compression(compression(&mapping.facts))
+            .set_max_row_group_row_count(Some(rows))
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_created_by(format!("lakeport {}", env!("CARGO_PKG_VERSION")))
+            .build();
+        let writer =
+            ArrowWriter::try_new(file, Arc::new(Schema::new(fields)), Some(properties)).wrap(Kind::WriteFailed, failed)?;
+        Ok(OneTable::writer(path, "parquet", Box::new(Encoder { writer })))
+    }
+
+    fn read_back(&self, path: &Path, tables: &[&Mapping], verify: Verify, limits: &Limits) -> Result<Vec<Fingerprint>> {
+        let failed = || "the Parquet file cannot be read back".to_owned();
+        let file = File::open(path).wrap(Kind::VerifyFailed, failed)?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(file).wrap(Kind::VerifyFailed, failed).at("file", path.display())?;
+        let schema = Arc::clone(builder.schema());
+        let reader = builder.with_batch_size(limits.batch_rows).build().wrap(Kind::VerifyFailed, failed)?;
+        let batches = reader.map(move |batch| batch.wrap(Kind::VerifyFailed, failed));
+        let table = tables[0].table.clone();
+        let opened = Opened { tables: vec![table.clone()], table, schema, rows: None, batches: Box::new(batches) };
+        Ok(vec![read_back::through(opened, tables[0], verify)?])
+    }
+
+    fn describe(&self, path: &Path, _limits: &Limits) -> Result<FileDescription> {
+        Err(super::by_the_engine(path))
+    }
+}
+
+fn compression(facts: &Facts) -> Compression {
+    match facts.get("compression").map(String::as_str) {
+        Some("none") => Compression::UNCOMPRESSED,
+        Some("gzip") => Compression::GZIP(GzipLevel::default()),
+        Some("zstd") => Compression::ZSTD(ZstdLevel::default()),
+        Some("lz4") => Compression::LZ4_RAW,
+        Some("brotli") => Compression::BROTLI(BrotliLevel::default()),
+        _ => Compression::SNAPPY,
+    }
+}
+
+struct Encoder {
+    writer: ArrowWriter<File>,
+}
+
+impl Encode for Encoder {
+    fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
+        let failed = || "cannot write the Parquet file".to_owned();
+        self.writer.write(batch).wrap(Kind::WriteFailed, failed)?;
+        if self.writer.in_progress_size() > IN_MEMORY {
+            self.writer.flush().wrap(Kind::WriteFailed, failed)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        let failed = || "cannot complete the Parquet file".to_owned();
+        let mut writer = self.writer;
+        writer.finish().wrap(Kind::WriteFailed, failed)?;
+        writer.inner().sync_all().wrap(Kind::WriteFailed, failed)
+    }
+}
