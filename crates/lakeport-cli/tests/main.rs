@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod faults;
+mod formats;
 mod killed;
 mod publish;
 mod stores;

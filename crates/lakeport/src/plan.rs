@@ -17,6 +17,8 @@ use crate::source::{Query, Snapshot, Table};
 use crate::types::{Mapping, Verdict};
 use crate::verify::Verify;
 
+mod file;
+
 /// Everything a run would do.
 #[derive(Debug)]
 pub struct Plan {
@@ -152,9 +154,15 @@ impl Lakeport {
             (None, Some(sql)) => sql.split_whitespace().collect::<Vec<_>>().join(" "),
             (None, None) => String::new(),
         };
-        let table = self.engine.open(&self.query(spec)?, limits).await.at("source", &from).during("open the source")?;
+        let query = self.query(spec)?;
+        let table = match self.file_source(&query)? {
+            Some(file) => self.open_file(file, &query, limits).await,
+            None => self.engine.open(&query, limits).await,
+        };
+        let table = table.at("source", &from).during("open the source")?;
         let mapping = format.map(&spec.name, &table.schema, &spec.wishes).at("source", &from)?;
         let can = match &table.plain {
+            _ if !format.has_engine() => Err(format!("a .{} file is written from record batches", format.capability().name)),
             Ok(scan) => format.direct(&mapping, scan),
             Err(why) => Err(why.clone()),
         };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Kind, Result};
-use crate::types::Mapping;
+use crate::types::{Mapping, json};
 
 /// How thoroughly a run looks at what arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -50,7 +50,7 @@ pub enum Measure {
     Decimal(u8, i8),
     /// Floats: NaN counted apart; summed as integers scaled by powers of two, so that the order does not matter.
     Float,
-    /// Texts by their bytes, and decimals of more than 38 digits as text; the sum is of their lengths in bytes.
+    /// Texts by their bytes, decimals of more than 38 digits and nested values as the text they render to; the sum is of their lengths in bytes.
     Text,
     /// Bytes; only the sum of their lengths.
     Bytes,
@@ -79,6 +79,7 @@ impl Measure {
             DataType::Time32(_) | DataType::Time64(_) => Self::Time,
             DataType::Timestamp(..) => Self::Timestamp,
             DataType::Dictionary(_, values) => Self::of(values),
+            _ if data_type.is_nested() => Self::Text,
             _ => Self::Opaque,
         }
     }
@@ -231,6 +232,7 @@ fn canonical(array: &ArrayRef) -> ArrayRef {
         DataType::LargeUtf8 | DataType::Utf8View | DataType::Decimal256(..) => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Dictionary(_, values) => values.as_ref().clone(),
+        nested if nested.is_nested() => return json::render(array).unwrap_or_else(|_| Arc::clone(array)),
         _ => return Arc::clone(array),
     };
     // None of these casts can fail: each goes to a type that holds all values, and a piece is far below 2 GiB.

@@ -195,7 +195,8 @@ pub(crate) fn report(report: &Report) -> String {
     }
     let memory = report.peak_memory;
     if memory.lakeport > 0 {
-        let _ = writeln!(out, "  peak memory: {} lakeport, {} hyperd", show_size(memory.lakeport), show_size(memory.hyperd));
+        let helper = if memory.hyperd > 0 { format!(", {} hyperd", show_size(memory.hyperd)) } else { String::new() };
+        let _ = writeln!(out, "  peak memory: {} lakeport{helper}", show_size(memory.lakeport));
     }
     let _ = writeln!(out, "  run {}", report.id);
     out

@@ -33,7 +33,7 @@ impl Format for Avro {
             many_tables: false,
             max_rows: None,
             max_decimal: 38,
-            summary: "Avro object container files, snappy unless told otherwise",
+            summary: "Avro object container files, deflate unless told otherwise",
         }
     }
 
@@ -48,9 +48,9 @@ impl Format for Avro {
         let file = BufWriter::with_capacity(1024 * 1024, File::create(path).wrap(Kind::WriteFailed, failed)?);
         let codec = match mapping.facts.get("codec").map(String::as_str) {
             Some("null") => None,
-            Some("deflate") => Some(CompressionCodec::Deflate),
+            Some("snappy") => Some(CompressionCodec::Snappy),
             Some("zstandard") => Some(CompressionCodec::ZStandard),
-            _ => Some(CompressionCodec::Snappy),
+            _ => Some(CompressionCodec::Deflate),
         };
         let writer = WriterBuilder::new(Schema::new(fields))
             .with_compression(codec)

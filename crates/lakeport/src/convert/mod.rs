@@ -63,6 +63,11 @@ pub trait Format: Send + Sync + fmt::Debug {
     /// `NoColumns`, `DuplicateColumn`, or `Usage` for a wish that means nothing here. Verdicts are data, not errors.
     fn map(&self, table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping>;
 
+    /// Whether the format has an engine of its own that can load a plain read.
+    fn has_engine(&self) -> bool {
+        false
+    }
+
     /// Says whether the format's own engine can load this plain read exactly as mapped, and if not, why not; pure.
     fn direct(&self, _mapping: &Mapping, _scan: &PlainScan) -> std::result::Result<(), String> {
         Err(format!("a .{} file is written from record batches", self.capability().name))

@@ -46,7 +46,7 @@ impl Format for Orc {
 
     fn create(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Box<dyn Writer>> {
         let mapping = tables[0];
-        let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), true)).collect();
+        let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), c.nullable)).collect();
         let failed = || format!("cannot write {}", path.display());
         let file = File::create(path).wrap(Kind::WriteFailed, failed)?;
         let encoder = Encoder::start(file, Arc::new(Schema::new(fields)), limits.batch_rows);
@@ -89,13 +89,24 @@ impl Encoder {
             let builder = ArrowWriterBuilder::new(file, schema).with_batch_size(batch_rows).with_stripe_byte_size(STRIPE);
             let mut writer = builder.try_build().wrap(Kind::WriteFailed, failed)?;
             for batch in queue {
-                writer.write(&batch).wrap(Kind::WriteFailed, failed)?;
+                writer.write(&batch).map_err(refused)?;
             }
             writer.close().wrap(Kind::WriteFailed, failed)?;
             synced.sync_all().wrap(Kind::WriteFailed, failed)
         });
         Self { batches, thread }
     }
+}
+
+/// A value that the writer cannot encode is the data's, not the disk's.
+fn refused(error: orc_rust::error::OrcError) -> Error {
+    let text = error.to_string();
+    if text.contains("Cannot encode timestamp") {
+        return Error::new(Kind::ValueRefused, "a timestamp has no encoding in ORC: before 1970 only whole seconds do")
+            .because(text)
+            .help("keep the column as text with --types COLUMN=text");
+    }
+    Error::new(Kind::WriteFailed, "cannot write the ORC file").because(error)
 }
 
 fn joined(thread: JoinHandle<Result<()>>) -> Result<()> {

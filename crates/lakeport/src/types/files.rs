@@ -165,7 +165,7 @@ impl ParquetOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AvroOptions {
-    /// The codec of its blocks; snappy unless told otherwise.
+    /// The codec of its blocks; deflate, which the specification demands of every reader, unless told otherwise.
     pub codec: Option<AvroCodec>,
 }
 
@@ -187,7 +187,7 @@ impl AvroOptions {
     /// The codec's name in the file's header.
     #[must_use]
     pub fn codec(&self) -> &'static str {
-        match self.codec.unwrap_or(AvroCodec::Snappy) {
+        match self.codec.unwrap_or(AvroCodec::Deflate) {
             AvroCodec::None => "null",
             AvroCodec::Snappy => "snappy",
             AvroCodec::Deflate => "deflate",

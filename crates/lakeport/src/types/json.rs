@@ -15,7 +15,7 @@ pub(crate) fn options() -> EncoderOptions {
 }
 
 /// Renders each value as one JSON text; NULL stays NULL, NULLs inside are kept as `null`.
-pub(super) fn render(source: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn render(source: &ArrayRef) -> Result<ArrayRef> {
     let failed = || format!("cannot write {} as JSON", source.data_type());
     let options = options();
     let field: FieldRef = Arc::new(Field::new("value", source.data_type().clone(), true));

@@ -49,7 +49,7 @@ impl TypeTable for OrcTypes {
                     _ if to == *data_type => Row::exact(name, to, Conversion::Keep),
                     _ => Row::exact(name, to, Conversion::Cast),
                 };
-                row.range(MICROS).note("1677-09-21 to 2262-04-11")
+                row.range(MICROS).note("1677-09-21 to 2262-04-11; before 1970 whole seconds only, which is what the writer encodes")
             }
             A::Duration(_) => Row::widened("bigint", A::Int64, Conversion::Cast, "a whole number of its unit"),
             A::Interval(_) => Row::widened("string", A::Utf8, Conversion::Iso8601, "ISO 8601 text, such as P1Y2M or P3DT4.5S"),

@@ -146,6 +146,15 @@ fn convert(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before:
 }
 
 fn cast(source: &ArrayRef, to: &DataType, safe: bool) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
+    let utc;
+    let source = match source.data_type() {
+        // As text, an instant is written in UTC: offsets of local mean time (before 1900) have seconds, which text would lose.
+        DataType::Timestamp(unit, Some(zone)) if to.is_string() && &**zone != "UTC" => {
+            utc = cast_with_options(source, &DataType::Timestamp(*unit, Some("UTC".into())), &CastOptions::default())?;
+            &utc
+        }
+        _ => source,
+    };
     cast_with_options(source, to, &CastOptions { safe, format_options: FormatOptions::default() })
 }
 

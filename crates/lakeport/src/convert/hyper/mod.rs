@@ -62,6 +62,10 @@ impl Format for Hyper {
         }
     }
 
+    fn has_engine(&self) -> bool {
+        true
+    }
+
     fn map(&self, table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
         hyper::map(table, schema, wishes)
     }

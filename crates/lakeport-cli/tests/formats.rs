@@ -1,0 +1,148 @@
+//! The plain formats: what pyarrow wrote arrives in each of them as their mapping tables say, judged by readers of others.
+
+use crate::support::{Desk, python};
+
+fn script(desk: &Desk, name: &str, args: &[&str]) -> String {
+    let script = format!("{}/tests/{name}.py", env!("CARGO_MANIFEST_DIR"));
+    let output = python().arg(script).args(args).current_dir(desk.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn tortured(file: &str, wishes: &[&str]) {
+    let desk = Desk::new();
+    script(&desk, "torture", &["make", "."]);
+    let mut args = vec!["convert", "all.parquet", file, "--verify", "full", "--types", "struct_flat=flatten"];
+    wishes.iter().for_each(|w| args.extend(["--types", w]));
+    desk.run(&args).ok().says("every value");
+    print!("{file}: {}", script(&desk, "formats", &["compare", file]));
+}
+
+const NESTED_AS_JSON: [&str; 3] = ["list_json=json", "map_json=json", "struct_json=json"];
+
+#[test]
+fn csv_holds_every_value() {
+    tortured("all.csv", &NESTED_AS_JSON);
+    tortured("all.csv.gz", &NESTED_AS_JSON);
+}
+
+#[test]
+fn ndjson_holds_every_value() {
+    tortured("all.ndjson", &[]);
+    tortured("all.ndjson.gz", &[]);
+}
+
+#[test]
+fn parquet_holds_every_value() {
+    tortured("new.parquet", &[]);
+}
+
+#[test]
+fn avro_holds_every_value() {
+    tortured("all.avro", &NESTED_AS_JSON);
+}
+
+#[test]
+fn orc_holds_every_value() {
+    // Timestamps of the years 1 and 9999 are beyond the writer's nanoseconds, and uint64 beyond its integers: as text here.
+    let mut wishes = NESTED_AS_JSON.to_vec();
+    wishes.extend(["uint64=text", "timestamp_s=text", "timestamp_ms=text", "timestamp_us=text"]);
+    wishes.extend(["timestamptz_s=text", "timestamptz_ms=text", "timestamptz_us=text"]);
+    wishes.extend(["timestamp_ns=text", "timestamptz_ns=text"]);
+    tortured("all.orc", &wishes);
+    let desk = Desk::new();
+    let at = |values: &str| {
+        format!("{{'at': pa.array({values}, pa.timestamp('us')), 'tz': pa.array({values}, pa.timestamp('us', 'UTC'))}}")
+    };
+    desk.parquet("t.parquet", &at("[0, 1577934245123456, None, -86400000000]"));
+    desk.run(&["convert", "t.parquet", "t.orc", "--verify", "full"]).ok();
+    let code =
+        "import pyarrow.orc as o; t = o.read_table('t.orc'); print([[str(v) for v in t[c].to_pylist()] for c in t.column_names])";
+    let output = python().args(["-c", code]).current_dir(desk.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("'2020-01-02 03:04:05.123456', 'None', '1969-12-31 00:00:00'"), "{text}");
+    assert!(text.contains("'2020-01-02 03:04:05.123456+00:00', 'None', '1969-12-31 00:00:00+00:00'"), "{text}");
+    desk.parquet("early.parquet", &at("[-1]"));
+    desk.run(&["convert", "early.parquet", "early.orc"]).fails(6, "E204").says("1970");
+}
+
+#[test]
+fn text_holds_lines_and_refuses_what_is_none() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'line': ['a', '', ' b ', 'é,\"', 'x' * 100000]}");
+    desk.run(&["convert", "t.parquet", "t.txt", "--verify", "full"]).ok();
+    let lines: Vec<String> = serde_json::from_str(&script(&desk, "formats", &["text", "t.txt"])).unwrap();
+    assert_eq!(lines, ["a", "", " b ", "é,\"", &"x".repeat(100_000)]);
+    desk.parquet("n.parquet", "{'line': ['a', None]}");
+    desk.run(&["convert", "n.parquet", "n.txt"]).fails(6, "E204").says("row 2").says("NULL");
+    desk.parquet("b.parquet", "{'line': ['a\\nb']}");
+    desk.run(&["convert", "b.parquet", "b.txt"]).fails(6, "E204").says("line break");
+    desk.parquet("two.parquet", "{'a': ['x'], 'b': ['y']}");
+    desk.run(&["convert", "two.parquet", "two.txt"]).fails(2, "E127").says("2");
+    assert!(!desk.path().join("n.txt").exists() && !desk.path().join("b.txt").exists());
+}
+
+#[test]
+fn a_dialect_is_what_the_job_says() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'a': ['x;y', None, '\\\\N', ''], 'n': [1, 2, None, 4]}");
+    let job = "[job.t]\nfrom = \"t.parquet\"\nto = \"t.csv\"\n[job.t.csv]\ndelimiter = \";\"\nnull = '\\N'\nheader = false\n";
+    desk.write("lakeport.toml", job);
+    desk.run(&["run", "t"]).ok();
+    let text = std::fs::read_to_string(desk.path().join("t.csv")).unwrap();
+    assert_eq!(text, "\"x;y\";1\n\\N;2\n\"\\N\";\\N\n\"\";4\n");
+    desk.write("lakeport.toml", job.replace("delimiter", "delimter"));
+    desk.run(&["run", "t"]).fails(2, "E122").says("delimiter");
+    desk.write("lakeport.toml", job.replace("\";\"", "\"é\""));
+    desk.run(&["run", "t"]).fails(2, "E121").says("one ASCII character");
+}
+
+#[test]
+fn the_alteryx_profile_of_parquet_is_flat_and_snappy() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'a': [1], 'l': [[1, 2]]}");
+    let job = "[job.t]\nfrom = \"t.parquet\"\nto = \"out.parquet\"\n[job.t.parquet]\nprofile = \"alteryx\"\n";
+    desk.write("lakeport.toml", job);
+    desk.run(&["run", "t"]).fails(6, "E203").says("Designer");
+    desk.write("lakeport.toml", format!("{job}[job.t.types]\nl = \"json\"\n"));
+    desk.run(&["run", "t"]).ok();
+    let code = "import pyarrow.parquet as q; m = q.read_metadata('out.parquet'); c = m.row_group(0).column(1); print(c.compression, m.created_by)";
+    let output = python().args(["-c", code]).current_dir(desk.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with("SNAPPY lakeport "), "{text}");
+}
+
+#[test]
+fn empty_tables_keep_their_columns_in_every_format() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "pa.table({'a': pa.array([], pa.int64()), 'b': pa.array([], pa.string())})");
+    for file in ["t.csv", "t.ndjson", "u.parquet", "t.avro", "t.orc"] {
+        let done = desk.run(&["convert", "t.parquet", file, "--json"]).ok().json();
+        assert_eq!(done["tables"][0]["rows"], 0, "{file}");
+    }
+    assert_eq!(std::fs::read_to_string(desk.path().join("t.csv")).unwrap(), "a,b\n");
+}
+
+#[test]
+fn files_of_formats_with_their_own_reader_are_sources() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'id': [1, 2, 3], 'name': ['a', None, 'c']}");
+    for file in ["t.avro", "t.orc"] {
+        desk.run(&["convert", "t.parquet", file]).ok();
+        desk.run(&["describe", file]).ok().says("3 rows").says("name");
+        desk.run(&["convert", file, "whole.csv"]).ok();
+        assert_eq!(std::fs::read_to_string(desk.path().join("whole.csv")).unwrap(), "id,name\n1,a\n2,\n3,c\n");
+        // SQL runs over a spool that the engine reads.
+        desk.run(&["run", "--from", file, "--sql", "select id * 2 as twice from src where name is not null", "--to", "s.csv"])
+            .ok();
+        let mut lines: Vec<_> = std::fs::read_to_string(desk.path().join("s.csv")).unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        assert_eq!(lines, ["2", "6", "twice"]);
+        let left: Vec<_> = std::fs::read_dir(desk.path().join(".lakeport/work")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    desk.run(&["convert", "missing.avro", "x.csv"]).fails(3, "E130");
+    desk.write("broken.avro", b"Obj\x01 and no more");
+    desk.run(&["convert", "broken.avro", "x.csv"]).fails(3, "E131");
+}

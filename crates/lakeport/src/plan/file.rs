@@ -1,0 +1,120 @@
+//! Files of the formats that Lakeport reads itself, as sources: `from = "old.yxdb"`, or `"old.tde#Orders"` for one table of several.
+//!
+//! Without SQL the file is streamed as it is. With SQL, a condition or a limit it is first spooled to Parquet, which the engine
+//! reads like any other table and in bounded memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use parquet::arrow::ArrowWriter;
+use tokio::sync::mpsc;
+
+use crate::Lakeport;
+use crate::convert::{Batches, Opened};
+use crate::error::{Context, Error, Kind, Result, Wrap};
+use crate::limits::Limits;
+use crate::source::{BatchStream, Location, Partition, Query, Snapshot, Table, local_path};
+
+/// Batches read ahead of the converter.
+const AHEAD: usize = 2;
+/// Bytes of a row group of the spool.
+const ROW_GROUP: usize = 32 * 1024 * 1024;
+
+/// A file with a format of its own.
+#[derive(Debug, Clone)]
+pub(super) struct FileSource {
+    path: PathBuf,
+    table: Option<String>,
+    format: String,
+}
+
+impl Lakeport {
+    /// Whether a query reads a local file of a format that Lakeport reads itself.
+    pub(super) fn file_source(&self, query: &Query) -> Result<Option<FileSource>> {
+        let Some(place) = query.from.as_ref().and_then(|l| local_path(&l.url)) else { return Ok(None) };
+        let text = place.to_string_lossy().into_owned();
+        let (path, table) = match text.rsplit_once('#') {
+            Some((path, table)) if !place.exists() => (PathBuf::from(path), Some(table.to_owned())),
+            _ => (place, None),
+        };
+        let Ok(format) = self.formats.by_extension(&path.to_string_lossy()) else { return Ok(None) };
+        let capability = format.capability();
+        if capability.lake || !capability.read || path.is_dir() {
+            return Ok(None);
+        }
+        if !path.exists() {
+            return Err(Error::new(Kind::SourceMissing, format!("there is no file {}", path.display())));
+        }
+        Ok(Some(FileSource { path, table, format: capability.name.to_owned() }))
+    }
+
+    /// Opens such a file, through the engine where the query asks for more than all of it.
+    pub(super) async fn open_file(&self, file: FileSource, query: &Query, limits: &Limits) -> Result<Table> {
+        let format = self.formats.by_name(&file.format)?;
+        let opened = tokio::task::block_in_place(|| format.open(&file.path, file.table.as_deref(), limits))
+            .at("file", file.path.display())?;
+        let snapshot = snapshot(&file, opened.rows)?;
+        if query.sql.is_none() && query.filter.is_none() && query.limit.is_none() {
+            let schema = Arc::clone(&opened.schema);
+            let partitions = vec![Partition { name: "0".into(), stream: stream(opened.batches) }];
+            let plain = Err(format!("a .{} file is read batch by batch", file.format));
+            return Ok(Table { schema, snapshot, partitions, plain });
+        }
+        let spool = tokio::task::block_in_place(|| spool(&self.home().join("work"), opened)).during("spool the source")?;
+        let from = Some(Location::new(spool.path().to_string_lossy()));
+        let table = self.engine.open(&Query { from, ..query.clone() }, limits).await?;
+        // The spool lives as long as any stream over it.
+        let spool = Arc::new(spool);
+        let partitions = table.partitions.into_iter().map(|p| {
+            let spool = Arc::clone(&spool);
+            let stream = p.stream.inspect(move |_| {
+                let _ = &spool;
+            });
+            Partition { name: p.name, stream: Box::pin(stream) }
+        });
+        let plain = Err(format!("the query reads a .{} file", file.format));
+        Ok(Table { schema: table.schema, snapshot, partitions: partitions.collect(), plain })
+    }
+}
+
+fn snapshot(file: &FileSource, rows: Option<u64>) -> Result<Snapshot> {
+    let meta = std::fs::metadata(&file.path).wrap(Kind::SourceMissing, || format!("there is no file {}", file.path.display()))?;
+    let changed = meta.modified().ok().and_then(|m| m.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    let text = format!("{} {} {}", file.path.display(), meta.len(), changed.as_nanos());
+    let id = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
+    Ok(Snapshot { layout: file.format.clone(), id, files: 1, bytes: meta.len(), rows })
+}
+
+/// An iterator as a stream: a thread reads a little ahead and ends when nobody listens.
+fn stream(batches: Batches) -> BatchStream {
+    let (queue, mut read) = mpsc::channel::<Result<RecordBatch>>(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        for batch in batches {
+            let failed = batch.is_err();
+            if queue.blocking_send(batch).is_err() || failed {
+                return;
+            }
+        }
+    });
+    Box::pin(futures::stream::poll_fn(move |context| read.poll_recv(context)))
+}
+
+fn spool(directory: &Path, opened: Opened) -> Result<tempfile::NamedTempFile> {
+    let failed = || format!("cannot spool to {}", directory.display());
+    std::fs::create_dir_all(directory).wrap(Kind::WriteFailed, failed)?;
+    let file = tempfile::Builder::new().prefix("spool-").suffix(".parquet").tempfile_in(directory);
+    let file = file.wrap(Kind::WriteFailed, failed)?;
+    let schema: SchemaRef = Arc::clone(&opened.schema);
+    let mut writer = ArrowWriter::try_new(file.as_file(), schema, None).wrap(Kind::WriteFailed, failed)?;
+    for batch in opened.batches {
+        writer.write(&batch?).wrap(Kind::WriteFailed, failed)?;
+        if writer.in_progress_size() > ROW_GROUP {
+            writer.flush().wrap(Kind::WriteFailed, failed)?;
+        }
+    }
+    writer.close().wrap(Kind::WriteFailed, failed)?;
+    Ok(file)
+}
