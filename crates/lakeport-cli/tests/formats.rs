@@ -1,22 +1,14 @@
 //! The plain formats: what pyarrow wrote arrives in each of them as their mapping tables say, judged by readers of others.
 
-use crate::support::{Desk, python};
-
-fn script(desk: &Desk, name: &str, args: &[&str]) -> String {
-    let script = format!("{}/tests/{name}.py", env!("CARGO_MANIFEST_DIR"));
-    let output = python().arg(script).args(args).current_dir(desk.path()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
+use crate::support::{Desk, judge, python};
 
 fn tortured(file: &str, wishes: &[&str]) {
     let desk = Desk::new();
-    script(&desk, "torture", &["make", "."]);
+    judge(&desk, "torture", &["make", "."]);
     let mut args = vec!["convert", "all.parquet", file, "--verify", "full", "--types", "struct_flat=flatten"];
     wishes.iter().for_each(|w| args.extend(["--types", w]));
     desk.run(&args).ok().says("every value");
-    print!("{file}: {}", script(&desk, "formats", &["compare", file]));
+    print!("{file}: {}", judge(&desk, "formats", &["compare", file]));
 }
 
 const NESTED_AS_JSON: [&str; 3] = ["list_json=json", "map_json=json", "struct_json=json"];
@@ -72,7 +64,7 @@ fn text_holds_lines_and_refuses_what_is_none() {
     let desk = Desk::new();
     desk.parquet("t.parquet", "{'line': ['a', '', ' b ', 'é,\"', 'x' * 100000]}");
     desk.run(&["convert", "t.parquet", "t.txt", "--verify", "full"]).ok();
-    let lines: Vec<String> = serde_json::from_str(&script(&desk, "formats", &["text", "t.txt"])).unwrap();
+    let lines: Vec<String> = serde_json::from_str(&judge(&desk, "formats", &["text", "t.txt"])).unwrap();
     assert_eq!(lines, ["a", "", " b ", "é,\"", &"x".repeat(100_000)]);
     desk.parquet("n.parquet", "{'line': ['a', None]}");
     desk.run(&["convert", "n.parquet", "n.txt"]).fails(6, "E204").says("row 2").says("NULL");

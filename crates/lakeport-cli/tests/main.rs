@@ -9,3 +9,4 @@ mod stores;
 mod support;
 mod terminal;
 mod values;
+mod yxdb;

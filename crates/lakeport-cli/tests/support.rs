@@ -202,3 +202,13 @@ pub(crate) fn hyperds_of(desk: &Desk) -> usize {
         .filter(|e| String::from_utf8_lossy(&std::fs::read(e.path().join("environ")).unwrap_or_default()).contains(&mark))
         .count()
 }
+
+/// Runs one of the Python judges beside this file in a directory, and hands out what it says.
+#[track_caller]
+pub(crate) fn judge(desk: &Desk, name: &str, args: &[&str]) -> String {
+    let script = format!("{}/tests/{name}.py", env!("CARGO_MANIFEST_DIR"));
+    let output = python().arg(script).args(args).current_dir(desk.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}

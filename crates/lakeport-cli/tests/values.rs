@@ -1,13 +1,9 @@
 //! The value battery: what pyarrow wrote is what tableauhyperapi and pantab read.
 
-use crate::support::{Desk, python};
+use crate::support::{Desk, judge};
 
 fn torture(desk: &Desk, args: &[&str]) -> String {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture.py");
-    let output = python().arg(script).args(args).current_dir(desk.path()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
+    judge(desk, "torture", args)
 }
 
 #[test]

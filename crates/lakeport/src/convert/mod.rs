@@ -26,6 +26,7 @@ pub mod parquet;
 pub mod read_back;
 mod temporary;
 pub mod text;
+pub mod yxdb;
 
 pub use temporary::{Temporary, sweep};
 
@@ -250,6 +251,7 @@ impl Formats {
                 Box::new(avro::Avro),
                 Box::new(orc::Orc),
                 Box::new(text::Text),
+                Box::new(yxdb::Yxdb),
             ],
         }
     }

@@ -24,6 +24,7 @@ pub mod shape;
 pub mod text;
 pub mod walk;
 mod wish;
+pub mod yxdb;
 
 pub use wish::{Lossy, Wish, Wishes};
 

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder, StructArray,
+    new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
 use arrow::datatypes::{
-    DataType, Field, Int32Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
-    Schema, SchemaRef, TimestampMicrosecondType,
+    DataType, Field, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Schema,
+    SchemaRef,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -197,24 +198,18 @@ fn checked_cast(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, be
 
 /// Stops on dates and instants that the target's type does not hold.
 fn ensure_in_range(column: &ColumnMapping, shaped: &ArrayRef, (least, greatest): (i64, i64), before: u64) -> Result<()> {
-    let outside = match shaped.data_type() {
-        DataType::Date32 => {
-            first_outside(shaped.as_primitive::<arrow::datatypes::Date32Type>().iter().map(|v| v.map(i64::from)), least, greatest)
-        }
-        DataType::Timestamp(..) => first_outside(shaped.as_primitive::<TimestampMicrosecondType>().iter(), least, greatest),
-        DataType::Int32 => first_outside(shaped.as_primitive::<Int32Type>().iter().map(|v| v.map(i64::from)), least, greatest),
-        DataType::Int64 => first_outside(shaped.as_primitive::<Int64Type>().iter(), least, greatest),
-        _ => None,
-    };
-    match outside {
-        None => Ok(()),
-        Some(row) => Err(Error::new(
-            Kind::ValueRefused,
-            format!("a value of column `{}` is outside of {}", column.name, column.target_type),
-        )
-        .because(format!("{} in row {}; the type holds 0001-01-01 to 9999-12-31", show(shaped, row), before + row as u64 + 1))
-        .help(format!("filter the row with --where, or keep it as text with --types {}=text", column.name))),
-    }
+    // Days, and instants in whatever unit, are counted in whole numbers.
+    let days = if shaped.data_type() == &DataType::Date32 { DataType::Int32 } else { DataType::Int64 };
+    let counts = cast(shaped, &days, false)
+        .and_then(|n| cast(&n, &DataType::Int64, false))
+        .wrap(Kind::Unexpected, || format!("{} has no range", shaped.data_type()))?;
+    let Some(row) = first_outside(counts.as_primitive::<Int64Type>().iter(), least, greatest) else { return Ok(()) };
+    let ends: ArrayRef = Arc::new(Int64Array::from(vec![least, greatest]));
+    let ends = cast(&ends, &days, true).and_then(|ends| cast(&ends, shaped.data_type(), true));
+    let holds = ends.map(|ends| format!("; the type holds {} to {}", show(&ends, 0), show(&ends, 1))).unwrap_or_default();
+    Err(Error::new(Kind::ValueRefused, format!("a value of column `{}` is outside of {}", column.name, column.target_type))
+        .because(format!("{} in row {}{holds}", show(shaped, row), before + row as u64 + 1))
+        .help(format!("filter the row with --where, or keep it as text with --types {}=text", column.name)))
 }
 
 fn first_outside(values: impl Iterator<Item = Option<i64>>, least: i64, greatest: i64) -> Option<usize> {
