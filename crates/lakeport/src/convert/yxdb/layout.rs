@@ -259,9 +259,13 @@ pub(super) fn fields(utf16: &[u8]) -> Result<Vec<Field>> {
     let xml = String::from_utf16(&units).map_err(|e| damaged(e.to_string()))?;
     let mut reader = quick_xml::Reader::from_str(&xml);
     let mut fields = Vec::new();
+    // Sorting, too, is told in elements called Field.
+    let mut inside = false;
     loop {
         match reader.read_event().map_err(|e| damaged(e.to_string()))? {
-            Event::Empty(e) | Event::Start(e) if e.name().as_ref() == b"Field" => {
+            Event::Start(e) if e.name().as_ref() == b"RecordInfo" => inside = true,
+            Event::End(e) if e.name().as_ref() == b"RecordInfo" => inside = false,
+            Event::Empty(e) | Event::Start(e) if inside && e.name().as_ref() == b"Field" => {
                 let (mut name, mut kind, mut size, mut scale) = (None, None, None, None);
                 for attribute in e.attributes() {
                     let attribute = attribute.map_err(|e| damaged(e.to_string()))?;
@@ -289,4 +293,20 @@ pub(super) fn fields(utf16: &[u8]) -> Result<Vec<Field>> {
         return Err(damaged("it names no field".into()));
     }
     Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_records_own_fields_are_fields() {
+        // As Designer writes it beside a sorted record.
+        let xml = "<MetaInfo connection=\"Output\"><RecordInfo><Field name=\"A &amp; B\" size=\"64\" type=\"WString\"/></RecordInfo>\
+                   <SortInfo><Field field=\"A\" order=\"Asc\"/></SortInfo></MetaInfo>";
+        let utf16: Vec<u8> = xml.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(fields(&utf16).unwrap(), [Field { name: "A & B".into(), kind: Kinds::WString(64) }]);
+        let lie: Vec<u8> = xml.replace("\"64\"", "\"99999999\"").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(fields(&lie).is_err());
+    }
 }
