@@ -5,6 +5,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lakeport
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 VENV := $(CACHE)/venv-$(shell sha256sum requirements-dev.txt | cut -c1-12)
 export LAKEPORT_PYTHON ?= $(VENV)/bin/python
+# The tests of the Spark engine start a server from here.
+SPARK_VENV := $(CACHE)/spark-$(shell sha256sum requirements-spark.txt | cut -c1-12)
+export LAKEPORT_SPARK_PYTHON ?= $(SPARK_VENV)/bin/python
 # The newest that runs on the Node.js of Debian 12.
 AZURITE_VERSION := 3.35.0
 AZURITE_HOME := $(CACHE)/azurite-$(AZURITE_VERSION)
@@ -18,7 +21,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
-setup: own $(VENV)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Azurite
+setup: own $(VENV)/ready $(SPARK_VENV)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, Azurite
 	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
 
@@ -30,6 +33,13 @@ own:
 $(VENV)/ready: requirements-dev.txt
 	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# Only the tests need them: Spark, and the Java it runs on.
+$(SPARK_VENV)/ready: requirements-spark.txt | $(VENV)/ready
+	@command -v java >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless; }
+	@python3 -m venv $(SPARK_VENV)
+	@$(SPARK_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-spark.txt
 	@touch $@
 
 # Only the tests need it: an Azure Blob Storage on this machine.

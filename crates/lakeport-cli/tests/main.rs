@@ -5,6 +5,7 @@ mod faults;
 mod formats;
 mod killed;
 mod publish;
+mod spark;
 mod stores;
 mod support;
 mod terminal;

@@ -59,6 +59,12 @@ impl Lakeport {
         let target: Arc<dyn Target> = match self.config.environment(environment)? {
             Env::Tableau(_) => self.tableau(environment)?,
             Env::Lake(env) | Env::Store(env) => Arc::new(Store::new(self.root(env))),
+            Env::Spark(_) => {
+                let message = format!("`{environment}` is a Spark cluster, which Lakeport reads and does not write");
+                return Err(
+                    Error::new(Kind::Unsupported, message).help("give a Tableau or store environment, a path or a URL in --to")
+                );
+            }
         };
         targets.insert(environment.to_owned(), Arc::clone(&target));
         Ok(target)
@@ -97,6 +103,7 @@ impl Lakeport {
                 let (version, preferred) = match self.config.environment(environment)? {
                     Env::Tableau(config) => (config.hyper_version, Some("hyper")),
                     Env::Lake(env) | Env::Store(env) => (env.hyper_version, None),
+                    Env::Spark(_) => (None, None),
                 };
                 if let Some(version) = version
                     && !(2..=4).contains(&version)

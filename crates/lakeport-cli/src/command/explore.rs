@@ -35,7 +35,7 @@ pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_
     for name in named {
         let looked = async {
             match lakeport.config.environment(name)? {
-                Env::Lake(_) => {
+                Env::Lake(_) | Env::Spark(_) => {
                     let root = Reference::Named { environment: name.clone(), path: String::new() }
                         .locate(&lakeport.config, &lakeport.directory)?;
                     let tables = lakeport.engine.list(&root).await?;
@@ -124,7 +124,9 @@ pub(super) async fn ls(lakeport: &Lakeport, reference: &str, output: &Output) ->
         other => other,
     };
     let listed = match &parsed {
-        Reference::Named { environment, path } if !matches!(lakeport.config.environment(environment)?, Env::Lake(_)) => {
+        Reference::Named { environment, path }
+            if !matches!(lakeport.config.environment(environment)?, Env::Lake(_) | Env::Spark(_)) =>
+        {
             lakeport.target(environment)?.list(path).await.at("environment", environment)?
         }
         _ => lakeport.engine.list(&parsed.locate(&lakeport.config, &lakeport.directory)?).await.at("source", reference)?,
@@ -157,7 +159,7 @@ pub(super) async fn describe(lakeport: &Lakeport, reference: &str, output: &Outp
     }
     let parsed = Reference::parse(reference);
     if let Reference::Named { environment, path } = &parsed
-        && !matches!(lakeport.config.environment(environment)?, Env::Lake(_))
+        && !matches!(lakeport.config.environment(environment)?, Env::Lake(_) | Env::Spark(_))
     {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let there = lakeport.target(environment)?.list(folder).await.at("environment", environment)?;

@@ -84,8 +84,9 @@ fn directory() -> Result<std::path::PathBuf> {
 }
 
 fn open(args: &Args) -> Result<Lakeport> {
-    let engine = Arc::new(lakeport_engines::embedded::Embedded::new());
-    Ok(Lakeport::new(load(args)?, engine, Limits::default(), directory()?))
+    let config = load(args)?;
+    let engine = Arc::new(lakeport_engines::Engines::new(&config));
+    Ok(Lakeport::new(config, engine, Limits::default(), directory()?))
 }
 
 /// A value as JSON; what Lakeport serialises always can be.

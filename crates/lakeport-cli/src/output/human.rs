@@ -84,15 +84,12 @@ pub(crate) fn plan(plan: &PlanSummary, colour: bool) -> String {
         let s = &t.snapshot;
         let rows = s.rows.map_or_else(|| "rows not known yet".to_owned(), |n| format!("{} rows", grouped(n)));
         let _ = writeln!(out, "\n  table {}  from {}", t.table, t.from);
-        let _ = writeln!(
-            out,
-            "    reads   {} in {} file(s), {}, {} partition stream(s)",
-            s.layout,
-            grouped(s.files),
-            show_size(s.bytes),
-            t.partitions
-        );
-        let _ = writeln!(out, "            {rows} · snapshot {}", if s.id.is_empty() { "unknown" } else { &s.id });
+        // A query on a cluster reads what only the cluster knows.
+        let files =
+            if s.files == 0 { String::new() } else { format!(" in {} file(s), {}", grouped(s.files), show_size(s.bytes)) };
+        let _ = writeln!(out, "    reads   {}{files}, {} partition stream(s)", s.layout, t.partitions);
+        let snapshot = if s.id.is_empty() { String::new() } else { format!(" · snapshot {}", s.id) };
+        let _ = writeln!(out, "            {rows}{snapshot}");
         let (route, why) = match &t.route {
             lakeport::plan::Route::Direct(why) => ("direct", why),
             lakeport::plan::Route::Streamed(why) => ("streamed", why),

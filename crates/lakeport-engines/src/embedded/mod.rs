@@ -43,6 +43,8 @@ use lakeport::limits::Limits;
 use lakeport::source::{Engine, Listed, Location, Query, Snapshot, Table};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::store::Place;
+
 use self::memory::Joins;
 use self::table::LakeTable;
 

@@ -21,10 +21,10 @@ use url::Url;
 
 /// A store and the place in it that a location names.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) store: Arc<dyn ObjectStore>,
+pub(crate) struct Place {
+    pub(crate) store: Arc<dyn ObjectStore>,
     /// The path below the store's root; may hold glob characters.
-    pub(super) path: Path,
+    pub(crate) path: Path,
     /// What stands before a path of this store when people read it: `/`, `s3://bucket/`.
     prefix: String,
     pub(super) kind: StoreKind,
@@ -43,7 +43,7 @@ pub(super) enum StoreKind {
 
 impl Place {
     /// Opens the store a location lies in.
-    pub(super) fn of(location: &Location) -> Result<Self> {
+    pub(crate) fn of(location: &Location) -> Result<Self> {
         match local_path(&location.url) {
             Some(path) => Self::local(path),
             None => Self::remote(location),

@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::Mode;
 use crate::export::care::{Care, Rights, Warning};
 use crate::nearest::nearest;
+use crate::source::Location;
 use crate::types::files::{AvroOptions, CsvOptions, FileOptions, ParquetOptions};
 use crate::types::{ForeignKey, Keys, Lossy, Wish, Wishes};
 use crate::verify::Verify;
@@ -74,6 +75,56 @@ pub enum Env {
     Store(LakeEnv),
     /// Tableau Server or Cloud.
     Tableau(Box<TableauConfig>),
+    /// An Apache Spark cluster that speaks Spark Connect.
+    Spark(SparkEnv),
+}
+
+/// How the location of a table on a cluster begins: `spark://ENV/catalog.schema.table`.
+pub const SPARK_SCHEME: &str = "spark://";
+
+/// A cluster (`type = "spark"`).
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SparkEnv {
+    /// `sc://host:15002/;use_ssl=true;x-databricks-cluster-id=…`.
+    pub url: String,
+    /// The bearer token, by reference; with one, TLS is on.
+    pub token: Option<SecretRef>,
+    /// Further headers of every call.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// A PEM file with further certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// Where executors write large results and Lakeport reads them: a path or URL that both reach.
+    pub stage: Option<String>,
+    /// Object-store options of the stage by their standard names.
+    #[serde(default)]
+    pub stage_options: BTreeMap<String, String>,
+    /// How results come, instead of by their size.
+    pub handoff: Option<Handoff>,
+    /// Leave the staged files where they are.
+    #[serde(default)]
+    pub keep_stage: bool,
+}
+
+impl SparkEnv {
+    /// The stage as a location; a relative path is relative to the configuration's directory.
+    #[must_use]
+    pub fn stage_location(&self, base: &Path) -> Location {
+        let url = self.stage.clone().unwrap_or_default();
+        let local = crate::source::local_path(&url).map(|p| base.join(p).to_string_lossy().into_owned());
+        Location { url: local.unwrap_or(url), options: self.stage_options.clone() }
+    }
+}
+
+/// How the result of a query leaves a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Handoff {
+    /// As record batches through the driver.
+    Stream,
+    /// As Parquet files that the executors write.
+    Stage,
 }
 
 /// A place where files are (`type = "lake"` or `"store"`).

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, Env};
+use super::{Config, Env, SPARK_SCHEME};
 use crate::error::{Error, Kind, Result};
 use crate::source::Location;
 
@@ -46,6 +46,7 @@ impl Reference {
                     let root = Location { url: env.root.clone(), options: env.options.clone() };
                     Ok(anchored(&root, &config.base).join(path))
                 }
+                Env::Spark(_) => Ok(Location::new(format!("{SPARK_SCHEME}{environment}/{path}"))),
                 Env::Tableau(_) => {
                     Err(Error::new(Kind::Unsupported, format!("`{environment}` is a Tableau environment and no source of rows"))
                         .help("give a lake environment, a path or a URL in --from"))

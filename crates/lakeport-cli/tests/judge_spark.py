@@ -1,0 +1,78 @@
+"""The value battery of the Spark engine: values made by Spark's own SQL, read back from .hyper by tableauhyperapi.
+
+    judge_spark.py sql all|staged      the query, one line
+    judge_spark.py compare FILE all|staged
+
+The expected values are Python's own. `staged` leaves out the types that Spark's Parquet files do not keep.
+"""
+
+import datetime as dt
+import decimal
+import math
+import sys
+
+import torture
+
+D = decimal.Decimal
+UTC = dt.timezone.utc
+# name, wish, whether it can be staged, then per row the SQL expression and what must arrive.
+COLUMNS = [
+    ("n", None, True, [("1", 1), ("2", 2), ("3", 3)]),
+    ("tiny", None, True, [("cast(-128 as tinyint)", -128), ("cast(127 as tinyint)", 127), ("null", None)]),
+    ("small", None, True, [("cast(-32768 as smallint)", -32768), ("null", None), ("cast(32767 as smallint)", 32767)]),
+    ("whole", None, True, [("cast(-2147483648 as int)", -(2**31)), ("2147483647", 2**31 - 1), ("null", None)]),
+    ("big", None, True, [("cast('-9223372036854775808' as bigint)", -(2**63)), ("null", None), ("9223372036854775807L", 2**63 - 1)]),
+    ("single", None, True, [("cast(0.1 as float)", 0.10000000149011612), ("cast('NaN' as float)", math.nan), ("null", None)]),
+    ("dbl", None, True, [("cast('Infinity' as double)", math.inf), ("4.9e-324D", 5e-324), ("null", None)]),
+    ("d38", None, True, [("cast('9999999999999999999999999999.9999999999' as decimal(38,10))", D("9" * 28 + "." + "9" * 10)), ("null", None), ("cast(-0.0000000001 as decimal(38,10))", D("-0.0000000001"))]),
+    ("d5", None, True, [("cast(-123.45 as decimal(5,2))", D("-123.45")), ("null", None), ("cast(0 as decimal(5,2))", D(0))]),
+    ("yes", None, True, [("true", True), ("false", False), ("null", None)]),
+    ("t", None, True, [("''", ""), ("'naïve 😀 ''quoted'''", "naïve 😀 'quoted'"), ("null", None)]),
+    ("long", None, True, [("repeat('x', 3000000)", "x" * 3_000_000), ("null", None), ("'y'", "y")]),
+    ("v", None, True, [("cast('abc' as varchar(5))", "abc"), ("null", None), ("cast('' as varchar(5))", "")]),
+    ("raw", None, True, [("X'00ff'", b"\x00\xff"), ("X''", b""), ("null", None)]),
+    ("day", None, True, [("date'0001-01-01'", dt.date(1, 1, 1)), ("date'9999-12-31'", dt.date(9999, 12, 31)), ("null", None)]),
+    ("ltz", None, True, [("timestamp'1969-12-31 23:59:59.999999Z'", dt.datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)), ("timestamp'2024-06-30 12:00:00+02:00'", dt.datetime(2024, 6, 30, 10, tzinfo=UTC)), ("null", None)]),
+    ("ntz", None, True, [("timestamp_ntz'0001-01-01 00:00:00'", dt.datetime(1, 1, 1)), ("timestamp_ntz'9999-12-31 23:59:59.999999'", dt.datetime(9999, 12, 31, 23, 59, 59, 999999)), ("null", None)]),
+    ("list", "json", True, [("array(1, null, 3)", "[1,null,3]"), ("array()", "[]"), ("null", None)]),
+    ("map", "json", True, [("map('k', 1)", '{"k":1}'), ("null", None), ("map('é', null)", '{"é":null}')]),
+    ("struct", "json", True, [("named_struct('a', 1, 'b', 'x')", '{"a":1,"b":"x"}'), ("null", None), ("named_struct('a', 2, 'b', cast(null as string))", '{"a":2,"b":null}')]),
+    ("months", None, False, [("interval '1-2' year to month", "P1Y2M"), ("null", None), ("interval '-3' month", "P-3M")]),
+    ("span", None, False, [("interval '1 02:03:04.5' day to second", 93_784_500_000), ("null", None), ("interval '-1' second", -1_000_000)]),
+    ("nothing", None, False, [("null", None), ("null", None), ("null", None)]),
+]
+
+
+def columns(which):
+    return [c for c in COLUMNS if c[2] or which == "all"]
+
+
+def sql(which):
+    rows = []
+    for row in range(3):
+        parts = [f"{values[row][0]} as `{name}`" for name, _, _, values in columns(which)]
+        rows.append("select " + ", ".join(parts))
+    return " union all ".join(rows)
+
+
+def compare(path, which):
+    got, _ = torture.by_tableauhyperapi(path)
+    assert list(got) == [c[0] for c in columns(which)], list(got)
+    order = {n: at for at, n in enumerate(got["n"])}
+    assert sorted(order) == [1, 2, 3], got["n"]
+    cells = 0
+    for name, _, _, values in columns(which):
+        for row, (_, want) in enumerate(values):
+            read = got[name][order[row + 1]]
+            if isinstance(read, dt.datetime) and read.tzinfo is not None:
+                read = read.astimezone(UTC)
+            assert torture.same(want, read), f"{name}[{row}]: {str(want)[:60]!r} became {str(read)[:60]!r}"
+            cells += 1
+    print(f"{cells} cells are as they left")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "sql":
+        print(sql(sys.argv[2]))
+    else:
+        compare(sys.argv[2], sys.argv[3])

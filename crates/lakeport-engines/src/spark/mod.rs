@@ -1,0 +1,305 @@
+//! The engine on an Apache Spark cluster, through Spark Connect.
+//!
+//! A small result comes as a stream of Arrow batches through the driver; a large one is written to the stage by the executors
+//! and read from there. Planning analyses the query and runs nothing.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
+use lakeport::config::{Handoff, SparkEnv};
+use lakeport::error::{Context, Error, Kind, Result};
+use lakeport::limits::{Limits, parse_size, show_size};
+use lakeport::source::{BatchStream, Engine, Listed, Location, Partition, Query, Snapshot, Table};
+use spark_connect_proto as proto;
+
+mod client;
+mod endpoint;
+mod fault;
+mod query;
+mod results;
+mod stage;
+mod types;
+
+use client::{Client, Session};
+use results::{Execution, conform};
+use stage::Stage;
+
+use crate::embedded::Embedded;
+
+/// Estimated bytes up to which a result streams through the driver, whose `maxResultSize` is 1 GiB by default.
+const STREAMED: u64 = 256 * 1024 * 1024;
+
+/// The engine of one Spark environment.
+pub struct Spark {
+    name: String,
+    env: SparkEnv,
+    /// Where secrets by file are looked up.
+    base: PathBuf,
+    /// Reads the stage.
+    embedded: Arc<Embedded>,
+}
+
+impl fmt::Debug for Spark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spark").field("name", &self.name).field("url", &self.env.url).finish_non_exhaustive()
+    }
+}
+
+impl Spark {
+    /// Makes the engine of an environment; nothing is connected yet.
+    #[must_use]
+    pub fn new(name: &str, env: &SparkEnv, base: PathBuf, embedded: Arc<Embedded>) -> Self {
+        Self { name: name.to_owned(), env: env.clone(), base, embedded }
+    }
+
+    async fn session(&self, limits: &Limits) -> Result<Arc<Session>> {
+        let token = self.env.token.as_ref().map(|t| t.resolve(&self.base)).transpose()?;
+        let client = Client::connect(&self.env, token.as_ref().map(|t| t.reveal()), limits).await;
+        Ok(Arc::new(Session(client.at("environment", &self.name)?)))
+    }
+
+    /// The relation of a query; its source becomes a view of the session where SQL asks for it.
+    async fn relation(&self, session: &Arc<Session>, query: &Query) -> Result<proto::Relation> {
+        // `cluster:` alone says where SQL runs, and names no table.
+        let from = query.from.as_ref().and_then(|l| path(&l.url)).map(|(_, path)| path);
+        let from = from.filter(|path| !path.is_empty()).map(query::table);
+        let input = match (&query.sql, from) {
+            (None, Some(table)) => table,
+            (Some(text), from) => {
+                if let Some(table) = from {
+                    let view = proto::CreateDataFrameViewCommand {
+                        input: Some(table),
+                        name: query::SOURCE.into(),
+                        is_global: false,
+                        replace: true,
+                    };
+                    let plan = query::command(proto::command::CommandType::CreateDataframeView(view));
+                    Execution::new(Arc::clone(session), plan).finish().await?;
+                }
+                let named = query::strip(text, std::iter::once(self.name.as_str()));
+                query::sql(named.as_ref().map_or(text, |(_, text)| text))
+            }
+            (None, None) => return Err(Error::new(Kind::Usage, "the query names neither a table nor SQL")),
+        };
+        query::narrowed(input, query.filter.as_deref(), query.limit)
+    }
+
+    /// How the result comes, and why that way.
+    async fn handoff(&self, session: &Session, relation: &proto::Relation, schema: &SchemaRef) -> Result<(Handoff, String)> {
+        let stages = types::stages(schema);
+        match (self.env.handoff, &self.env.stage, stages) {
+            (Some(Handoff::Stream), ..) => return Ok((Handoff::Stream, "asked for".into())),
+            (Some(Handoff::Stage), None, _) => {
+                return Err(Error::new(Kind::ConfigInvalid, "handoff = \"stage\" needs a stage")
+                    .at("environment", &self.name)
+                    .help("set stage = \"s3://…\" to a directory that the executors write and Lakeport reads"));
+            }
+            (Some(Handoff::Stage), Some(_), Err(why)) => {
+                return Err(Error::new(Kind::Unsupported, "the result cannot be staged")
+                    .because(why)
+                    .help("cast the column in --sql, or leave handoff out"));
+            }
+            (Some(Handoff::Stage), Some(_), Ok(())) => return Ok((Handoff::Stage, "asked for".into())),
+            (None, None, _) => return Ok((Handoff::Stream, "the environment has no stage".into())),
+            (None, Some(_), Err(why)) => return Ok((Handoff::Stream, why)),
+            (None, Some(_), Ok(())) => {}
+        }
+        Ok(match self.estimate(session, relation).await? {
+            Some(bytes) if bytes <= STREAMED => (Handoff::Stream, format!("about {} are expected", show_size(bytes))),
+            Some(bytes) => (Handoff::Stage, format!("about {} are expected", show_size(bytes))),
+            None => (Handoff::Stage, "Spark gives no estimate of its size".into()),
+        })
+    }
+
+    /// Spark's own estimate of a result's size.
+    async fn estimate(&self, session: &Session, relation: &proto::Relation) -> Result<Option<u64>> {
+        use proto::analyze_plan_request::{Analyze, Explain, explain::ExplainMode};
+        let explain = Explain { plan: Some(query::root(relation.clone())), explain_mode: ExplainMode::Cost.into() };
+        let answer = session.0.analyze(Analyze::Explain(explain), "estimate the result").await?;
+        let proto::analyze_plan_response::Result::Explain(explain) = answer else { return Ok(None) };
+        Ok(size_in_bytes(&explain.explain_string))
+    }
+
+    async fn version(session: &Session) -> Result<String> {
+        use proto::analyze_plan_request::{Analyze, SparkVersion};
+        match session.0.analyze(Analyze::SparkVersion(SparkVersion {}), "ask for the version").await? {
+            proto::analyze_plan_response::Result::SparkVersion(v) => Ok(v.version),
+            _ => Ok("of unknown version".into()),
+        }
+    }
+
+    /// Runs a small query and gathers its rows; for listings.
+    async fn rows(&self, session: &Arc<Session>, text: &str) -> Result<Vec<RecordBatch>> {
+        let mut execution = Execution::new(Arc::clone(session), query::root(query::sql(text)));
+        let mut rows = Vec::new();
+        while let Some(batches) = execution.next().await? {
+            rows.extend(batches);
+        }
+        Ok(rows)
+    }
+}
+
+#[async_trait]
+impl Engine for Spark {
+    fn name(&self) -> &'static str {
+        "spark"
+    }
+
+    async fn open(&self, query: &Query, limits: &Limits) -> Result<Table> {
+        use proto::analyze_plan_request::{Analyze, Schema};
+        let session = self.session(limits).await?;
+        let relation = self.relation(&session, query).await.at("environment", &self.name)?;
+        let analyze = Analyze::Schema(Schema { plan: Some(query::root(relation.clone())) });
+        let answer = session.0.analyze(analyze, "analyse the query").await.at("environment", &self.name)?;
+        let proto::analyze_plan_response::Result::Schema(proto::analyze_plan_response::Schema { schema: Some(schema) }) = answer
+        else {
+            return Err(Error::new(Kind::Unexpected, "Spark told no schema").at("environment", &self.name));
+        };
+        let schema = types::schema(&schema)?;
+        let (handoff, why) = self.handoff(&session, &relation, &schema).await?;
+        let version = Self::version(&session).await?;
+        let (layout, stream): (_, BatchStream) = match handoff {
+            Handoff::Stream => ("stream", streamed(session, relation, Arc::clone(&schema))),
+            Handoff::Stage => {
+                let place = self.env.stage_location(&self.base);
+                let work = Staged {
+                    embedded: Arc::clone(&self.embedded),
+                    limits: limits.clone(),
+                    keep: self.env.keep_stage,
+                    place,
+                    schema: Arc::clone(&schema),
+                };
+                ("stage", work.stream(session, relation))
+            }
+        };
+        let snapshot =
+            Snapshot { layout: format!("Spark {version} by {layout}: {why}"), id: String::new(), files: 0, bytes: 0, rows: None };
+        let plain = Err(format!("the query runs on Spark, handed over by {layout}: {why}"));
+        Ok(Table { schema, snapshot, partitions: vec![Partition { name: "0".into(), stream }], plain })
+    }
+
+    async fn list(&self, at: &Location) -> Result<Vec<Listed>> {
+        let session = self.session(&Limits::default()).await?;
+        let path = path(&at.url).map_or("", |(_, path)| path);
+        let quoted = |p: &str| p.split('.').map(|part| format!("`{}`", part.replace('`', "``"))).collect::<Vec<_>>().join(".");
+        let tables = if path.is_empty() { "show tables".to_owned() } else { format!("show tables in {}", quoted(path)) };
+        let mut listed = Vec::new();
+        if path.is_empty() {
+            for name in texts(&self.rows(&session, "show namespaces").await.at("environment", &self.name)?, 0) {
+                listed.push(Listed { name, kind: "namespace".into(), details: Vec::new() });
+            }
+        }
+        let rows = self.rows(&session, &tables).await.at("environment", &self.name)?;
+        for (space, name) in texts(&rows, 0).into_iter().zip(texts(&rows, 1)) {
+            let name = if space.is_empty() { name } else { format!("{space}.{name}") };
+            listed.push(Listed { name, kind: "table".into(), details: Vec::new() });
+        }
+        Ok(listed)
+    }
+}
+
+/// The values of a text column of a listing.
+fn texts(batches: &[RecordBatch], column: usize) -> Vec<String> {
+    let columns = batches.iter().filter_map(|b| b.columns().get(column)?.as_string_opt::<i32>().cloned());
+    columns.flat_map(|c| (0..c.len()).map(|i| c.value(i).to_owned()).collect::<Vec<_>>()).collect()
+}
+
+/// The environment and the path of a location such as `spark://cluster/sales.orders`.
+pub(crate) fn path(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix(lakeport::config::SPARK_SCHEME)?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
+}
+
+/// The environment whose tables a text names, if it is one of these.
+pub(crate) fn named<'a>(text: &str, environments: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    query::strip(text, environments).map(|(environment, _)| environment)
+}
+
+/// The rows through the driver, asked for one message at a time.
+fn streamed(session: Arc<Session>, relation: proto::Relation, schema: SchemaRef) -> BatchStream {
+    let execution = Execution::new(session, query::root(relation));
+    let batches = stream::try_unfold((execution, schema), |(mut execution, schema)| async move {
+        let Some(batches) = execution.next().await? else { return Ok(None) };
+        let batches = batches.iter().map(|b| conform(b, &schema)).collect::<Vec<_>>();
+        Ok(Some((stream::iter(batches), (execution, schema))))
+    });
+    Box::pin(batches.try_flatten())
+}
+
+/// What a staged hand-off needs when its first row is asked for.
+struct Staged {
+    embedded: Arc<Embedded>,
+    limits: Limits,
+    keep: bool,
+    place: Location,
+    schema: SchemaRef,
+}
+
+impl Staged {
+    /// Nothing happens before the first row is asked for; then the executors write, and the files are read one after another.
+    fn stream(self, session: Arc<Session>, relation: proto::Relation) -> BatchStream {
+        Box::pin(stream::once(async move { self.begin(session, relation).await }).try_flatten())
+    }
+
+    async fn begin(self, session: Arc<Session>, relation: proto::Relation) -> Result<BatchStream> {
+        stage::sweep(&self.place).await;
+        let stage = Stage::below(&self.place, self.keep);
+        let expected = stage.write(session, relation).await?;
+        let query = Query { from: Some(stage.location.clone()), ..Query::default() };
+        let table = self.embedded.open(&query, &self.limits).await.during("open the stage")?;
+        let schema = self.schema;
+        let parts = stream::select_all(table.partitions.into_iter().map(|p| p.stream));
+        let state = (parts, stage, 0u64, expected, schema);
+        let batches = stream::try_unfold(state, |(mut parts, stage, mut rows, expected, schema)| async move {
+            match parts.next().await.transpose()? {
+                Some(batch) => {
+                    rows += batch.num_rows() as u64;
+                    let batch = conform(&batch, &schema)?;
+                    Ok(Some((batch, (parts, stage, rows, expected, schema))))
+                }
+                None if rows == expected => Ok(None),
+                None => Err(Error::new(Kind::SourceUnreadable, "the stage does not hold what Spark wrote")
+                    .because(format!("Spark counted {expected} rows, the files hold {rows}"))),
+            }
+        });
+        Ok(Box::pin(batches))
+    }
+}
+
+/// The first `sizeInBytes=1.5 GiB` of a plan explained with its costs: that of the result.
+fn size_in_bytes(explained: &str) -> Option<u64> {
+    let text = explained.split("sizeInBytes=").nth(1)?;
+    let text = text.split([',', ')']).next()?.trim();
+    // Spark's own notation for what is beyond all bounds, such as a join without statistics: `8.0 EiB`.
+    let (number, unit) = text.split_once(' ')?;
+    let whole = number.split('.').next()?;
+    match unit {
+        "EiB" | "PiB" => Some(u64::MAX),
+        _ => parse_size(&format!("{whole}{unit}")).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_spark_writes_them() {
+        let explained = "== Optimized Logical Plan ==\nProject [id#1L], Statistics(sizeInBytes=1.5 GiB, rowCount=3)\n+- Range, Statistics(sizeInBytes=7.6 MiB)";
+        assert_eq!(size_in_bytes(explained), Some(1 << 30));
+        assert_eq!(size_in_bytes("Statistics(sizeInBytes=8.0 EiB)"), Some(u64::MAX));
+        assert_eq!(size_in_bytes("Statistics(sizeInBytes=512.0 B)"), Some(512));
+        assert_eq!(size_in_bytes("nothing"), None);
+    }
+
+    #[test]
+    fn locations_name_environment_and_table() {
+        assert_eq!(path("spark://cluster/parquet./data/x"), Some(("cluster", "parquet./data/x")));
+        assert_eq!(path("s3://b/x"), None);
+    }
+}
