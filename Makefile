@@ -8,6 +8,10 @@ export LAKEPORT_PYTHON ?= $(VENV)/bin/python
 # The tests of the Spark engine start a server from here.
 SPARK_VENV := $(CACHE)/spark-$(shell sha256sum requirements-spark.txt | cut -c1-12)
 export LAKEPORT_SPARK_PYTHON ?= $(SPARK_VENV)/bin/python
+# Speaks the same protocol; apart from PySpark, whose version it would otherwise look at.
+SAIL_VERSION := 0.7.2
+SAIL_HOME := $(CACHE)/sail-$(SAIL_VERSION)
+export LAKEPORT_SAIL ?= $(SAIL_HOME)/bin/sail
 # The newest that runs on the Node.js of Debian 12.
 AZURITE_VERSION := 3.35.0
 AZURITE_HOME := $(CACHE)/azurite-$(AZURITE_VERSION)
@@ -21,7 +25,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
-setup: own $(VENV)/ready $(SPARK_VENV)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, Azurite
+setup: own $(VENV)/ready $(SPARK_VENV)/ready $(SAIL_HOME)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, Azurite
 	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
 
@@ -40,6 +44,11 @@ $(SPARK_VENV)/ready: requirements-spark.txt | $(VENV)/ready
 	@command -v java >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless; }
 	@python3 -m venv $(SPARK_VENV)
 	@$(SPARK_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-spark.txt
+	@touch $@
+
+$(SAIL_HOME)/ready: | $(VENV)/ready
+	@python3 -m venv $(SAIL_HOME)
+	@$(SAIL_HOME)/bin/pip install --quiet --disable-pip-version-check pysail==$(SAIL_VERSION)
 	@touch $@
 
 # Only the tests need it: an Azure Blob Storage on this machine.

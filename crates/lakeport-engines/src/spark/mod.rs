@@ -125,11 +125,12 @@ impl Spark {
         Ok(size_in_bytes(&explain.explain_string))
     }
 
-    async fn version(session: &Session) -> Result<String> {
+    /// The server's version, which is only shown: servers that are no Apache Spark may not tell one.
+    async fn version(session: &Session) -> String {
         use proto::analyze_plan_request::{Analyze, SparkVersion};
-        match session.0.analyze(Analyze::SparkVersion(SparkVersion {}), "ask for the version").await? {
-            proto::analyze_plan_response::Result::SparkVersion(v) => Ok(v.version),
-            _ => Ok("of unknown version".into()),
+        match session.0.analyze(Analyze::SparkVersion(SparkVersion {}), "ask for the version").await {
+            Ok(proto::analyze_plan_response::Result::SparkVersion(v)) => format!("Spark {}", v.version),
+            _ => "Spark of unknown version".into(),
         }
     }
 
@@ -162,7 +163,7 @@ impl Engine for Spark {
         };
         let schema = types::schema(&schema)?;
         let (handoff, why) = self.handoff(&session, &relation, &schema).await?;
-        let version = Self::version(&session).await?;
+        let version = Self::version(&session).await;
         let (layout, stream): (_, BatchStream) = match handoff {
             Handoff::Stream => ("stream", streamed(session, relation, Arc::clone(&schema))),
             Handoff::Stage => {
@@ -178,7 +179,7 @@ impl Engine for Spark {
             }
         };
         let snapshot =
-            Snapshot { layout: format!("Spark {version} by {layout}: {why}"), id: String::new(), files: 0, bytes: 0, rows: None };
+            Snapshot { layout: format!("{version} by {layout}: {why}"), id: String::new(), files: 0, bytes: 0, rows: None };
         let plain = Err(format!("the query runs on Spark, handed over by {layout}: {why}"));
         Ok(Table { schema, snapshot, partitions: vec![Partition { name: "0".into(), stream }], plain })
     }
