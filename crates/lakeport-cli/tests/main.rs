@@ -10,4 +10,5 @@ mod stores;
 mod support;
 mod terminal;
 mod values;
+mod xlsx;
 mod yxdb;

@@ -14,7 +14,7 @@ use crate::export::Mode;
 use crate::export::care::{Care, Rights, Warning};
 use crate::nearest::nearest;
 use crate::source::Location;
-use crate::types::files::{AvroOptions, CsvOptions, FileOptions, ParquetOptions};
+use crate::types::files::{AvroOptions, CsvOptions, FileOptions, ParquetOptions, XlsxOptions};
 use crate::types::{ForeignKey, Keys, Lossy, Wish, Wishes};
 use crate::verify::Verify;
 
@@ -261,6 +261,9 @@ pub struct Job {
     /// How an Avro file is written.
     #[serde(default)]
     pub avro: AvroOptions,
+    /// How an Excel workbook is written.
+    #[serde(default)]
+    pub xlsx: XlsxOptions,
     /// Several tables in one file, by name, instead of `from`.
     #[serde(default)]
     pub tables: BTreeMap<String, TableJob>,
@@ -377,6 +380,7 @@ impl Job {
                 csv: self.csv.clone(),
                 parquet: self.parquet.clone(),
                 avro: self.avro.clone(),
+                xlsx: self.xlsx.clone(),
                 name: self.to.clone(),
             },
             ..Wishes::default()

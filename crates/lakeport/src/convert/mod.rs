@@ -26,6 +26,7 @@ pub mod parquet;
 pub mod read_back;
 mod temporary;
 pub mod text;
+pub mod xlsx;
 pub mod yxdb;
 
 pub use temporary::{Temporary, sweep};
@@ -245,6 +246,7 @@ impl Formats {
         Self {
             all: vec![
                 Box::new(hyper::Hyper::new()),
+                Box::new(xlsx::Xlsx),
                 Box::new(csv::Csv),
                 Box::new(ndjson::Ndjson),
                 Box::new(parquet::Parquet),

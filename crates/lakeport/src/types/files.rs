@@ -1,4 +1,4 @@
-//! What a job says about how its files are written: `[job.x.csv]`, `[job.x.parquet]`, `[job.x.avro]`, and the name they go to.
+//! What a job says about how its files are written: `[job.x.csv]`, `[job.x.parquet]`, `[job.x.avro]`, `[job.x.xlsx]`, and the name they go to.
 //!
 //! The choices become facts of the mapping, so that the plan shows what the writer does.
 
@@ -19,6 +19,8 @@ pub struct FileOptions {
     pub parquet: ParquetOptions,
     /// Avro's.
     pub avro: AvroOptions,
+    /// Excel's.
+    pub xlsx: XlsxOptions,
     /// The name of the file to be, whose last ending may name a compression: `orders.csv.gz`.
     pub name: String,
 }
@@ -192,6 +194,50 @@ impl AvroOptions {
             AvroCodec::Snappy => "snappy",
             AvroCodec::Deflate => "deflate",
             AvroCodec::Zstd => "zstandard",
+        }
+    }
+}
+
+/// `[job.x.xlsx]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct XlsxOptions {
+    /// What becomes of rows that a sheet has no room for.
+    pub rows: SheetRows,
+    /// Whether the header stays in view.
+    pub freeze: bool,
+    /// Whether the header has filters.
+    pub autofilter: bool,
+}
+
+/// What becomes of rows past 1,048,575.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SheetRows {
+    /// They go to further sheets.
+    #[default]
+    Continue,
+    /// They stop the run.
+    Refuse,
+}
+
+impl Default for XlsxOptions {
+    fn default() -> Self {
+        Self { rows: SheetRows::Continue, freeze: true, autofilter: true }
+    }
+}
+
+impl XlsxOptions {
+    /// Only what is not usual is said.
+    pub(crate) fn add_facts(&self, facts: &mut Facts) {
+        if self.rows == SheetRows::Refuse {
+            facts.insert("rows".into(), "refuse".into());
+        }
+        if !self.freeze {
+            facts.insert("freeze".into(), "false".into());
+        }
+        if !self.autofilter {
+            facts.insert("autofilter".into(), "false".into());
         }
     }
 }

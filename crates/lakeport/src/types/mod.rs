@@ -24,6 +24,7 @@ pub mod shape;
 pub mod text;
 pub mod walk;
 mod wish;
+pub mod xlsx;
 pub mod yxdb;
 
 pub use wish::{Lossy, Wish, Wishes};
@@ -80,6 +81,8 @@ pub enum Conversion {
     Json,
     /// An interval rendered as ISO 8601 text.
     Iso8601,
+    /// A float that must be finite: NaN and infinities stop the run, or become NULL with consent.
+    Finite,
     /// Bytes rendered as hexadecimal digits.
     Hex,
     /// A duration rendered as a whole number of its unit.
@@ -107,7 +110,8 @@ pub struct ColumnMapping {
     pub physical: DataType,
     /// How values get there.
     pub conversion: Conversion,
-    /// The least and greatest physical value the target's type holds, where that is less than the physical type does.
+    /// The least and greatest physical value the target's type holds, where that is less than the physical type does; of texts
+    /// the UTF-16 units.
     pub range: Option<(i64, i64)>,
     /// How sure it is.
     pub verdict: Verdict,

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder, StructArray,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    StringBuilder, StructArray, new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
 use arrow::datatypes::{
-    DataType, Field, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Schema,
-    SchemaRef,
+    DataType, Field, Float64Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
+    Schema, SchemaRef,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -68,9 +68,13 @@ impl Shaper {
         let mut columns = Vec::with_capacity(self.mapping.columns.len());
         for (column, changed) in self.mapping.columns.iter().zip(&mut self.changed) {
             let source = pick(batch, &column.path)?;
-            let shaped = convert(column, &source, changed, self.rows).at("column", &column.name).during("convert values")?;
+            let mut shaped = convert(column, &source, changed, self.rows).at("column", &column.name).during("convert values")?;
             if let Some(range) = column.range {
-                ensure_in_range(column, &shaped, range, self.rows).at("column", &column.name)?;
+                if shaped.data_type() == &DataType::Utf8 {
+                    shaped = of_length(column, shaped, range, changed, self.rows).at("column", &column.name)?;
+                } else {
+                    ensure_in_range(column, &shaped, range, self.rows).at("column", &column.name)?;
+                }
             }
             if !column.nullable && shaped.null_count() > 0 {
                 return Err(Error::new(
@@ -137,6 +141,7 @@ fn convert(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before:
         Conversion::CheckedCast => checked_cast(column, source, changed, before),
         Conversion::Json => json::render(source),
         Conversion::Iso8601 => iso8601(source),
+        Conversion::Finite => finite(column, source, changed, before),
         Conversion::Hex => hex(source),
         Conversion::Count => cast(source, &DataType::Int64, false)
             .and_then(|n| cast(&n, &column.physical, false))
@@ -212,6 +217,37 @@ fn ensure_in_range(column: &ColumnMapping, shaped: &ArrayRef, (least, greatest):
         .help(format!("filter the row with --where, or keep it as text with --types {}=text", column.name)))
 }
 
+/// Stops on texts that are too long, or empty where the target knows no empty text; with consent those become NULL.
+fn of_length(
+    column: &ColumnMapping,
+    shaped: ArrayRef,
+    (least, greatest): (i64, i64),
+    changed: &mut u64,
+    before: u64,
+) -> Result<ArrayRef> {
+    let texts = shaped.as_string::<i32>();
+    let (least, greatest) = (usize::try_from(least).unwrap_or(0), usize::try_from(greatest).unwrap_or(usize::MAX));
+    // Bytes are at least as many as UTF-16 units: most texts need no counting.
+    let long = |t: &str| t.len() > greatest && t.encode_utf16().count() > greatest;
+    let refused = |row: usize, why: String, help: String| {
+        let what = format!("a value of column `{}` cannot be kept as {}", column.name, column.target_type);
+        Err(Error::new(Kind::ValueRefused, what).because(format!("row {}: {why}", before + row as u64 + 1)).help(help))
+    };
+    if let Some(row) = texts.iter().position(|t| t.is_some_and(long)) {
+        let units = texts.value(row).encode_utf16().count();
+        let help = format!("shorten or split it in SQL, or leave the column out with --types {}=drop", column.name);
+        return refused(row, format!("it has {units} characters, the target holds {greatest}"), help);
+    }
+    let Some(row) = texts.iter().position(|t| t.is_some_and(|t| t.len() < least)) else { return Ok(shaped) };
+    if !column.accepted {
+        let help = format!("leave such cells empty, like NULL, with --lossy={}", column.name);
+        return refused(row, "it is an empty text, which the target does not tell from NULL".into(), help);
+    }
+    let kept: StringArray = texts.iter().map(|t| t.filter(|t| t.len() >= least)).collect();
+    *changed += (kept.null_count() - texts.null_count()) as u64;
+    Ok(Arc::new(kept))
+}
+
 fn first_outside(values: impl Iterator<Item = Option<i64>>, least: i64, greatest: i64) -> Option<usize> {
     values.enumerate().find_map(|(i, v)| v.filter(|v| !(least..=greatest).contains(v)).map(|_| i))
 }
@@ -223,6 +259,27 @@ fn show(array: &ArrayRef, row: usize) -> String {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text,
     }
+}
+
+/// Floats that a target without NaN and infinities holds; with consent those become NULL and are counted.
+fn finite(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before: u64) -> Result<ArrayRef> {
+    let wide =
+        cast(source, &DataType::Float64, false).wrap(Kind::Unexpected, || format!("{} is no float", source.data_type()))?;
+    let floats = wide.as_primitive::<Float64Type>();
+    let Some(row) = floats.iter().position(|v| v.is_some_and(|v| !v.is_finite())) else { return Ok(wide) };
+    if !column.accepted {
+        let what = format!("a value of column `{}` cannot be kept as {}", column.name, column.target_type);
+        return Err(Error::new(Kind::ValueRefused, what)
+            .because(format!(
+                "{} in row {} of its partition stream; expected finite numbers",
+                show(source, row),
+                before + row as u64 + 1
+            ))
+            .help(format!("keep it with --types {0}=text, or leave such cells empty with --lossy={0}", column.name)));
+    }
+    let kept: Float64Array = floats.iter().map(|v| v.filter(|v| v.is_finite())).collect();
+    *changed += (kept.null_count() - floats.null_count()) as u64;
+    Ok(Arc::new(kept))
 }
 
 /// Bytes as hexadecimal digits, in lower case.

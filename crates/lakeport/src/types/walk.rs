@@ -16,7 +16,8 @@ pub struct Row {
     pub physical: DataType,
     /// How values get there.
     pub conversion: Conversion,
-    /// The least and greatest physical value the target's type holds, where that is less than the physical type does.
+    /// The least and greatest physical value the target's type holds, where that is less than the physical type does; of texts
+    /// the UTF-16 units.
     pub range: Option<(i64, i64)>,
     /// How sure it is.
     pub verdict: Verdict,

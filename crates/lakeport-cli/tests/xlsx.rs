@@ -1,0 +1,133 @@
+//! Excel `.xlsx`, judged by openpyxl.
+
+use crate::support::{Desk, judge};
+
+/// What cells do not hold as what it is, kept as text: beyond 15 digits, NaN, before 1900, finer than milliseconds.
+const AS_TEXT: [&str; 22] = [
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    "decimal128_18_18",
+    "decimal128_19_0",
+    "decimal128_38_0",
+    "decimal128_38_10",
+    "decimal128_38_38",
+    "decimal256_76_4",
+    "date32",
+    "date64",
+    "timestamp_s",
+    "timestamp_ms",
+    "timestamp_us",
+    "timestamptz_s",
+    "timestamptz_ms",
+    "timestamptz_us",
+    "timestamp_ns",
+    "timestamptz_ns",
+    "time64_us_fine",
+];
+
+fn table(desk: &Desk, file: &str, what: &str) -> serde_json::Value {
+    serde_json::from_str(&judge(desk, "judge_xlsx", &[what, file])).unwrap()
+}
+
+#[test]
+fn every_type_and_edge_arrives_as_it_left() {
+    let desk = Desk::new();
+    judge(&desk, "torture", &["make", "."]);
+    let wishes: Vec<_> = AS_TEXT.iter().map(|c| format!("{c}=text")).collect();
+    let mut args = vec!["convert", "all.parquet", "all.xlsx", "--verify", "full"];
+    // Texts of millions of characters, and NUL bytes, have no place in a cell.
+    let dropped = ["utf8=drop", "large_utf8=drop", "utf8_view=drop", "binary=drop", "large_binary=drop", "binary_view=drop"];
+    let nested = ["list_json=json", "map_json=json", "struct_json=json", "struct_flat=flatten"];
+    for wish in wishes.iter().map(String::as_str).chain(dropped).chain(nested) {
+        args.extend(["--types", wish]);
+    }
+    // An empty text is no cell's value: without consent it stops the run.
+    desk.run(&args).fails(6, "E204").says("empty text");
+    args.push("--lossy=dictionary,struct_flat.b");
+    let done = desk.run(&[args.as_slice(), &["--json"]].concat()).ok().json();
+    assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "dictionary": 1, "struct_flat.b": 1 }));
+    print!("{}", judge(&desk, "judge_xlsx", &["compare", "all.xlsx"]));
+}
+
+#[test]
+fn cells_have_the_types_and_formats_of_their_columns() {
+    let desk = Desk::new();
+    let columns = "'d': pa.array([-25508, None], pa.date32()), 'at': pa.array([1577934245123, None], pa.timestamp('ms')), \
+                   'n': pa.array([1, 9007199254740991]), 'x': pa.array([0.1, None]), 'amount': pa.array([D('12.30'), None], pa.decimal128(9, 2)), \
+                   't': pa.array(['=1+1', 'http://x.y'])";
+    desk.parquet("t.parquet", &format!("(lambda D: {{{columns}}})(__import__('decimal').Decimal)"));
+    desk.run(&["convert", "t.parquet", "t.xlsx", "--verify", "full"]).ok();
+    let cells = table(&desk, "t.xlsx", "cells");
+    let of = |row: usize, column: usize| {
+        let cell = &cells[row][column];
+        (cell[0].as_str().unwrap().to_owned(), cell[1].as_str().unwrap().to_owned(), cell[2].as_str().unwrap().to_owned())
+    };
+    let is = |row, column, value: &str, format: &str, kind: &str| {
+        assert_eq!(of(row, column), (value.to_owned(), format.to_owned(), kind.to_owned()));
+    };
+    is(1, 0, "1900-03-01 00:00:00", "yyyy-mm-dd", "d");
+    is(1, 1, "2020-01-02 03:04:05.123000", "yyyy-mm-dd hh:mm:ss.000", "d");
+    is(2, 2, "9007199254740991", "0", "n");
+    is(1, 3, "0.1", "General", "n");
+    is(1, 4, "12.3", "0.00", "n");
+    // What looks like a formula or a link is a text.
+    assert_eq!((of(1, 5).0, of(2, 5).0), ("=1+1".to_owned(), "http://x.y".to_owned()));
+}
+
+#[test]
+fn what_no_cell_holds_stops_the_run_or_is_counted() {
+    let desk = Desk::new();
+    let refused = |columns: &str, says: &str| {
+        desk.parquet("t.parquet", columns);
+        desk.run(&["convert", "t.parquet", "t.xlsx"]).fails(6, "E204").says(says);
+        assert!(!desk.path().join("t.xlsx").exists());
+        std::fs::remove_file(desk.path().join("t.parquet")).unwrap();
+    };
+    refused("{'n': [2**53 + 1]}", "--types n=");
+    refused("{'x': [float('nan')]}", "finite numbers");
+    refused("{'t': ['x' * 32768]}", "32768 characters");
+    refused("{'t': ['a\\x00b']}", "U+0000");
+    refused("{'d': pa.array([-25509], pa.date32())}", "1900-02-28");
+    desk.parquet("u.parquet", "{'x': [1.5, float('inf'), None]}");
+    let done = desk.run(&["convert", "u.parquet", "u.xlsx", "--lossy=x", "--json"]).ok().json();
+    assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "x": 1 }));
+}
+
+#[test]
+fn tables_are_sheets_and_long_ones_continue() {
+    let desk = Desk::new();
+    desk.parquet("long.parquet", "{'id': pa.array([None if i == 5 else i for i in range(1048580)], pa.int32())}");
+    desk.parquet("short.parquet", "{'a': [1, 2], 'b': ['x', None]}");
+    let job = "[job.book]\nto = \"book.xlsx\"\n[job.book.tables.\"long/er\"]\nfrom = \"long.parquet\"\n[job.book.tables.short]\nfrom = \"short.parquet\"\n";
+    desk.write("lakeport.toml", job);
+    let done = desk.run(&["run", "book", "--json"]).ok().json();
+    assert_eq!((&done["tables"][0]["rows"], &done["tables"][1]["rows"]), (&1_048_580.into(), &2.into()));
+    // Counting a million rows takes openpyxl a minute; their sheets say how far they reach.
+    let code = "import zipfile, re; z = zipfile.ZipFile('book.xlsx'); \
+                print([re.search(rb'<dimension ref=\"([^\"]+)\"', z.read(f'xl/worksheets/sheet{i}.xml')).group(1).decode() for i in (1, 2, 3)]); \
+                print(re.findall(rb'<sheet name=\"([^\"]+)\"', z.read('xl/workbook.xml')))";
+    let text = desk.python(code);
+    assert!(text.contains("['A1:A1048576', 'A1:A6', 'A1:B3']"), "{text}");
+    assert!(text.contains("[b'long_er', b'long_er (2)', b'short']"), "{text}");
+    desk.write("lakeport.toml", format!("{job}[job.book.xlsx]\nrows = \"refuse\"\n"));
+    desk.run(&["run", "book"]).fails(6, "E204").says("1,048,575");
+}
+
+#[test]
+fn headers_are_frozen_bold_and_filtered() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'a': [1, 2], 'b': ['x', 'y']}");
+    desk.run(&["convert", "t.parquet", "t.xlsx"]).ok();
+    assert_eq!(table(&desk, "t.xlsx", "look"), serde_json::json!([["Extract", 3, 2, "A2", "A1:B3", true]]));
+    let job = "[job.t]\nfrom = \"t.parquet\"\nto = \"t.xlsx\"\n[job.t.xlsx]\nfreeze = false\nautofilter = false\n";
+    desk.write("lakeport.toml", job);
+    desk.run(&["run", "t"]).ok();
+    assert_eq!(table(&desk, "t.xlsx", "look"), serde_json::json!([["Extract", 3, 2, null, null, true]]));
+    desk.run(&["describe", "t.xlsx"]).ok().says("Extract · 2 rows");
+    desk.parquet("none.parquet", "pa.table({'a': pa.array([], pa.int64())})");
+    desk.run(&["convert", "none.parquet", "none.xlsx"]).ok();
+    assert_eq!(table(&desk, "none.xlsx", "look")[0][1], 1);
+}
