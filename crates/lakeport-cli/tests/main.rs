@@ -1,6 +1,7 @@
 //! Drives the real binary, with real hyperd and judges that Lakeport did not write.
 
 mod bad_input;
+mod database;
 mod faults;
 mod formats;
 mod killed;

@@ -8,6 +8,7 @@ use crate::config::{Config, Env, LakeEnv, Reference};
 use crate::convert::Formats;
 use crate::error::{Context, Error, Kind, Result};
 use crate::export::Target;
+use crate::export::database::DatabaseTarget;
 use crate::export::store::Store;
 use crate::export::tableau::{Tableau, TableauEnv};
 use crate::limits::Limits;
@@ -59,6 +60,11 @@ impl Lakeport {
         let target: Arc<dyn Target> = match self.config.environment(environment)? {
             Env::Tableau(_) => self.tableau(environment)?,
             Env::Lake(env) | Env::Store(env) => Arc::new(Store::new(self.root(env))),
+            Env::Database(env) => {
+                let password = env.password.as_ref().map(|p| p.resolve(&self.config.base)).transpose();
+                let password = password.at("environment", environment)?;
+                Arc::new(DatabaseTarget::new(env, password).at("environment", environment)?)
+            }
             Env::Spark(_) => {
                 let message = format!("`{environment}` is a Spark cluster, which Lakeport reads and does not write");
                 return Err(
@@ -104,6 +110,7 @@ impl Lakeport {
                     Env::Tableau(config) => (config.hyper_version, Some("hyper")),
                     Env::Lake(env) | Env::Store(env) => (env.hyper_version, None),
                     Env::Spark(_) => (None, None),
+                    Env::Database(env) => (None, Some(if env.driver.contains("sqlite") { "sqlite" } else { "postgresql" })),
                 };
                 if let Some(version) = version
                     && !(2..=4).contains(&version)

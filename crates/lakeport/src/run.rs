@@ -86,7 +86,8 @@ impl Lakeport {
         {
             return Err(Error::new(Kind::TargetExists, format!("{} exists", path.display())));
         }
-        let temporary = Temporary::beside(&self.work_path(name, &destination, format.capability().extensions[0]))?;
+        let temporary =
+            Temporary::beside(&self.work_path(name, &destination, format.capability().extensions.first().unwrap_or(&"rows")))?;
         let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
         let mappings: Vec<&Mapping> = mappings.iter().collect();
         let written = self.convert(format, &temporary, &mappings, tables, verify, &limits, listen, name, report).await?;
@@ -107,7 +108,7 @@ impl Lakeport {
                 clock.begin("export", report);
                 let progress = |done: u64, total: u64| listen(name, Event::Uploaded(done, total));
                 let unfinished = self.home().join("state").join("publish").join(format!("{}.json", safe(name)));
-                let publish = Publish { name: target_name, mode, receipt_path: Some(unfinished.clone()) };
+                let publish = Publish { name: target_name, mode, keys: job.key.clone(), receipt_path: Some(unfinished.clone()) };
                 let mut receipt =
                     target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
                 let seen_to =
@@ -251,7 +252,7 @@ fn ensure_observed(written: &Written, observed: &crate::export::Observed, mode: 
             .because(format!("sent: {left}; there: {there}")))
     };
     // What was appended to is larger by what was there.
-    let whole = mode != Mode::Append;
+    let whole = !matches!(mode, Mode::Append | Mode::Upsert | Mode::DeleteInsert);
     if let Some(bytes) = observed.bytes.filter(|_| whole) {
         if bytes != written.bytes {
             return differs("size", written.bytes.to_string(), bytes.to_string());

@@ -129,7 +129,7 @@ pub(super) async fn publish(
     let written = Written { path: file.to_owned(), bytes, format: format.capability().name.to_owned(), rows };
     let progress = Progress::new(output);
     progress.on(to, Event::Phase("export"));
-    let publish = Publish { name, mode, receipt_path: None };
+    let publish = Publish { name, mode, ..Publish::default() };
     let receipt = target
         .publish(&written, &publish, &|done, total| progress.on(to, Event::Uploaded(done, total)))
         .await

@@ -12,7 +12,9 @@ use crate::output::{Output, human};
 
 /// `lakeport formats`.
 pub(super) fn formats(output: &Output) -> Result<()> {
-    let formats: Vec<_> = Formats::new().iter().map(lakeport::convert::Format::capability).collect();
+    // What only a database ingests is no file of anyone's.
+    let formats =
+        Formats::new().iter().map(lakeport::convert::Format::capability).filter(|f| !f.extensions.is_empty()).collect::<Vec<_>>();
     let targets = lakeport::export::capabilities();
     let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
     let mut rows = vec![["format", "write", "read", "tables", "digits", "rows", ""].map(str::to_owned).to_vec()];

@@ -77,6 +77,25 @@ pub enum Env {
     Tableau(Box<TableauConfig>),
     /// An Apache Spark cluster that speaks Spark Connect.
     Spark(SparkEnv),
+    /// A database, through its ADBC driver.
+    Database(DatabaseEnv),
+}
+
+/// A database to write tables to (`type = "database"`).
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseEnv {
+    /// `postgresql`, `sqlite`, `duckdb`, `snowflake`, … as the Python package `adbc-driver-NAME` calls it, or a library's path.
+    pub driver: String,
+    /// `postgresql://user@host:5432/database`, without a password; a file for SQLite.
+    pub uri: String,
+    /// The password, by reference.
+    pub password: Option<SecretRef>,
+    /// The schema that tables are in, instead of the user's own.
+    pub schema: Option<String>,
+    /// Further options of the driver.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
 }
 
 /// How the location of a table on a cluster begins: `spark://ENV/catalog.schema.table`.

@@ -47,6 +47,11 @@ impl Reference {
                     Ok(anchored(&root, &config.base).join(path))
                 }
                 Env::Spark(_) => Ok(Location::new(format!("{SPARK_SCHEME}{environment}/{path}"))),
+                Env::Database(_) => Err(Error::new(
+                    Kind::Unsupported,
+                    format!("`{environment}` is a database, which Lakeport writes and does not read"),
+                )
+                .help("give a lake environment, a path or a URL in --from")),
                 Env::Tableau(_) => {
                     Err(Error::new(Kind::Unsupported, format!("`{environment}` is a Tableau environment and no source of rows"))
                         .help("give a lake environment, a path or a URL in --from"))

@@ -19,6 +19,7 @@ use crate::verify::{Fingerprint, Verify};
 pub mod avro;
 pub mod csv;
 pub mod hyper;
+pub mod ingest;
 pub mod ndjson;
 pub mod orc;
 mod output;
@@ -253,6 +254,8 @@ impl Formats {
                 Box::new(avro::Avro),
                 Box::new(orc::Orc),
                 Box::new(text::Text),
+                Box::new(ingest::Ingest { sqlite: false }),
+                Box::new(ingest::Ingest { sqlite: true }),
                 Box::new(yxdb::Yxdb),
             ],
         }

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result, Wrap};
 use crate::source::Listed;
 
 pub mod care;
+pub mod database;
 pub mod store;
 pub mod tableau;
 
@@ -34,7 +35,7 @@ pub struct Capability {
 /// What each kind of target can do, in the order of the docs.
 #[must_use]
 pub fn capabilities() -> Vec<Capability> {
-    vec![tableau::CAPABILITY, store::CAPABILITY]
+    vec![tableau::CAPABILITY, store::CAPABILITY, database::CAPABILITY]
 }
 
 /// What becomes of what is already there.
@@ -79,6 +80,8 @@ pub struct Publish {
     pub name: String,
     /// What becomes of what exists.
     pub mode: Mode,
+    /// Columns that identify a row, for the modes that need them.
+    pub keys: Vec<String>,
     /// Where to keep the receipt while the publish is under way, so that the next one of the same content to the same name
     /// takes up what this one began.
     ///

@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn how(name: &str, mode: Mode) -> Publish {
-        Publish { name: name.into(), mode, receipt_path: None }
+        Publish { name: name.into(), mode, ..Publish::default() }
     }
 
     #[tokio::test]

@@ -66,7 +66,7 @@ fn file(length: usize) -> File {
 }
 
 fn how(mode: Mode) -> Publish {
-    Publish { name: "Orders".into(), mode, receipt_path: None }
+    Publish { name: "Orders".into(), mode, ..Publish::default() }
 }
 
 async fn publish(tableau: &Tableau, file: &File, mode: Mode) -> Result<Receipt> {

@@ -1,0 +1,227 @@
+//! Databases through ADBC: a real PostgreSQL, started here, and SQLite; judged by psycopg and Python's sqlite3.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Desk, judge, python};
+
+/// What the desk's databases are reached by.
+struct Base {
+    /// For the judges.
+    uri: String,
+    /// The environment in `lakeport.toml`.
+    env: String,
+    _server: Option<Postgres>,
+}
+
+/// A PostgreSQL of its own, ended with the test.
+struct Postgres {
+    child: Child,
+    data: tempfile::TempDir,
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let pid = std::fs::read_to_string(self.data.path().join("data/postmaster.pid")).unwrap_or_default();
+        // "Fast shutdown", which also ends its workers.
+        let _ = Command::new("kill").args(["-INT", pid.lines().next().unwrap_or("0")]).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is not installed; run `make setup`");
+    let mut found: Vec<_> = versions.flatten().map(|v| v.path().join("bin").join(name)).filter(|p| p.is_file()).collect();
+    found.sort();
+    found.pop().expect("PostgreSQL is not installed; run `make setup`")
+}
+
+/// PostgreSQL refuses to run as root: then it runs as the user its package made.
+fn as_somebody(program: &Path) -> Command {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    if !root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program);
+    command
+}
+
+fn postgres() -> Base {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(data.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let at = data.path().join("data");
+    let secret = data.path().join("password");
+    std::fs::write(&secret, "p@ss/word").unwrap();
+    let made = as_somebody(&program("initdb"))
+        .args(["--auth=scram-sha-256", "--username=lake", "--encoding=UTF8", "--no-sync", "--locale=C"])
+        .arg(format!("--pwfile={}", secret.display()))
+        .arg(&at)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = as_somebody(&program("postgres"));
+    server.arg("-D").arg(&at).args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+    server.args(["-c", &format!("port={port}"), "-c", &format!("unix_socket_directories={}", data.path().display())]);
+    let child = server.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let server = Postgres { child, data };
+    let uri = format!("postgresql://lake:p%40ss%2Fword@127.0.0.1:{port}/postgres");
+    let began = Instant::now();
+    while !python().args(["-c", &format!("import psycopg; psycopg.connect({uri:?})")]).output().unwrap().status.success() {
+        assert!(began.elapsed() < Duration::from_secs(60), "PostgreSQL does not answer");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let env = format!(
+        "[env.db]\ntype = \"database\"\ndriver = \"postgresql\"\nuri = \"postgresql://lake@127.0.0.1:{port}/postgres\"\npassword = {{ env = \"DB_PASSWORD\" }}\n"
+    );
+    Base { uri, env, _server: Some(server) }
+}
+
+fn sqlite(desk: &Desk) -> Base {
+    let uri = desk.path().join("t.db").display().to_string();
+    let env = format!("[env.db]\ntype = \"database\"\ndriver = \"sqlite\"\nuri = \"{uri}\"\n");
+    Base { uri, env, _server: None }
+}
+
+fn run(desk: &Desk, args: &[&str]) -> crate::support::Done {
+    crate::support::Done::of(desk.command(args).env("DB_PASSWORD", "p@ss/word").output().unwrap())
+}
+
+fn rows(desk: &Desk, base: &Base, sql: &str) -> serde_json::Value {
+    serde_json::from_str(&judge(desk, "judge_database", &["rows", &base.uri, sql])).unwrap()
+}
+
+fn tortured(desk: &Desk, base: &Base, wishes: &[&str]) {
+    judge(desk, "torture", &["make", "."]);
+    desk.write("lakeport.toml", &base.env);
+    let mut args = vec!["run", "--from", "all.parquet", "--to", "db:All", "--verify", "full"];
+    for wish in ["list_json=json", "map_json=json", "struct_json=json", "struct_flat=flatten"].iter().chain(wishes) {
+        args.extend(["--types", wish]);
+    }
+    run(desk, &args).ok().says("every value").says("as many rows");
+    print!("{}", judge(desk, "judge_database", &["compare", &base.uri, "All"]));
+}
+
+#[test]
+fn every_type_arrives_in_postgresql() {
+    let desk = Desk::new();
+    let base = postgres();
+    // NUL characters are none of PostgreSQL's.
+    let texts = ["utf8=drop", "large_utf8=drop", "utf8_view=drop"];
+    tortured(&desk, &base, &texts);
+    desk.parquet("nul.parquet", "{'t': ['a\\x00b']}");
+    run(&desk, &["run", "--from", "nul.parquet", "--to", "db:Nul"]).fails(6, "E204").says("NUL");
+    let types = rows(&desk, &base, "select column_name, data_type from information_schema.columns where table_name = 'All'");
+    let of = |name: &str| types.as_array().unwrap().iter().find(|r| r[0] == name).unwrap()[1].clone();
+    for (column, kind) in [
+        ("bool", "boolean"),
+        ("int16", "smallint"),
+        ("uint64", "numeric"),
+        ("decimal128_38_10", "numeric"),
+        ("date32", "date"),
+        ("time64_us", "time without time zone"),
+        ("timestamp_us", "timestamp without time zone"),
+        ("timestamptz_us", "timestamp with time zone"),
+        ("binary", "bytea"),
+    ] {
+        assert_eq!(of(column), kind, "{column}");
+    }
+}
+
+#[test]
+fn every_type_arrives_in_sqlite() {
+    let desk = Desk::new();
+    let base = sqlite(&desk);
+    tortured(&desk, &base, &["uint64=text", "float16=text", "float32=text", "float64=text"]);
+}
+
+fn modes(desk: &Desk, base: &Base) {
+    desk.write("lakeport.toml", &base.env);
+    desk.parquet("one.parquet", "{'k': [1, 2], 'v': ['a', 'b']}");
+    desk.parquet("two.parquet", "{'k': [2, 3, None], 'v': ['B', None, 'n']}");
+    desk.parquet("twice.parquet", "{'k': [9, 9], 'v': ['x', 'y']}");
+    let all = || rows(desk, base, "select k, v from \"T\" order by k, v");
+    let publish = |file: &str, more: &[&str]| run(desk, &[&["run", "--from", file, "--to", "db:T"], more].concat());
+    publish("one.parquet", &["--mode", "create"]).ok();
+    publish("one.parquet", &["--mode", "create"]).fails(2, "E129");
+    publish("two.parquet", &[]).ok().says("as many rows");
+    assert_eq!(rows(desk, base, "select count(*) from \"T\""), serde_json::json!([[3]]));
+    publish("one.parquet", &[]).ok();
+    publish("two.parquet", &["--mode", "append"]).ok();
+    assert_eq!(rows(desk, base, "select count(*) from \"T\""), serde_json::json!([[5]]));
+    publish("one.parquet", &[]).ok();
+    publish("two.parquet", &["--mode", "upsert"]).fails(2, "E120").says("--key");
+    publish("two.parquet", &["--mode", "upsert", "--key", "k"]).ok();
+    let merged = all();
+    let mut merged: Vec<_> = merged.as_array().unwrap().iter().map(ToString::to_string).collect();
+    merged.sort();
+    assert_eq!(merged, ["[1,\"a\"]", "[2,\"B\"]", "[3,null]", "[null,\"n\"]"]);
+    // Again: NULL is a key, too, and nothing is doubled.
+    publish("two.parquet", &["--mode", "upsert", "--key", "k"]).ok();
+    assert_eq!(rows(desk, base, "select count(*) from \"T\""), serde_json::json!([[4]]));
+    publish("twice.parquet", &["--mode", "upsert", "--key", "k"]).fails(6, "E204").says("more than one row");
+    assert_eq!(rows(desk, base, "select count(*) from \"T\""), serde_json::json!([[4]]));
+    run(desk, &["ls", "db"]).ok().says("T").says("table");
+    run(desk, &["check", "db"]).ok().says("ready");
+    // Nothing of a staging table stays, whatever happened.
+    let left = run(desk, &["ls", "db", "--json"]).ok().json();
+    assert_eq!(left["entries"].as_array().unwrap().len(), 1, "{left}");
+}
+
+#[test]
+fn modes_mean_the_same_in_sqlite() {
+    let desk = Desk::new();
+    let base = sqlite(&desk);
+    modes(&desk, &base);
+}
+
+#[test]
+fn modes_mean_the_same_in_postgresql_and_readers_never_see_half() {
+    let desk = Desk::new();
+    let base = postgres();
+    modes(&desk, &base);
+    // One table of a hundred thousand rows takes the place of another, a few times, under the eyes of a reader.
+    desk.parquet("old.parquet", "{'v': ['old'] * 100000}");
+    desk.parquet("new.parquet", "{'v': ['new'] * 150000}");
+    run(&desk, &["run", "--from", "old.parquet", "--to", "db:W"]).ok();
+    let mut watch = python();
+    let script = format!("{}/tests/judge_database.py", env!("CARGO_MANIFEST_DIR"));
+    watch.arg(script).args(["watch", &base.uri, "W"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let watcher = watch.spawn().unwrap();
+    for file in ["new.parquet", "old.parquet", "new.parquet"] {
+        run(&desk, &["run", "--from", file, "--to", "db:W"]).ok();
+    }
+    // Killed in the middle of an ingest: what was there stays.
+    let mut child = desk.command(&["run", "--from", "old.parquet", "--to", "db:W"]);
+    let mut child = child.env("DB_PASSWORD", "p@ss/word").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(250));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let seen = String::from_utf8(watcher.wait_with_output().unwrap().stdout).unwrap();
+    let seen: Vec<(u64, String, String)> = serde_json::from_str(&seen).unwrap();
+    let whole = [(100_000, "old".into(), "old".into()), (150_000, "new".into(), "new".into())];
+    assert!(!seen.is_empty() && seen.iter().all(|s| whole.contains(s)), "{seen:?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_database_is_told() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'a': [1]}");
+    let base = postgres();
+    desk.write("lakeport.toml", &base.env);
+    let wrong =
+        desk.command(&["run", "--from", "t.parquet", "--to", "db:T"]).env("DB_PASSWORD", "marked-secret").output().unwrap();
+    let wrong = crate::support::Done::of(wrong).fails(4, "E140");
+    assert!(!format!("{}{}", wrong.stdout, wrong.stderr).contains("marked-secret"));
+    let env = |driver: &str, uri: &str| format!("[env.db]\ntype = \"database\"\ndriver = \"{driver}\"\nuri = \"{uri}\"\n");
+    desk.write("lakeport.toml", env("postgresql", "postgresql://lake@127.0.0.1:1/postgres"));
+    run(&desk, &["run", "--from", "t.parquet", "--to", "db:T"]).fails(5, "E150").says("Connection refused");
+    desk.write("lakeport.toml", env("oracle", "oracle://x"));
+    run(&desk, &["run", "--from", "t.parquet", "--to", "db:T"]).fails(2, "E121").says("pip install adbc-driver-oracle");
+    desk.write("lakeport.toml", env("postgresql", "postgresql://lake:hush@127.0.0.1/postgres"));
+    let literal = run(&desk, &["run", "--from", "t.parquet", "--to", "db:T"]).fails(2, "E121").says("password = { env");
+    assert!(!literal.stderr.contains("hush"));
+}
