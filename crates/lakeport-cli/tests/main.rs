@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod database;
+mod dataframe;
 mod faults;
 mod formats;
 mod killed;
