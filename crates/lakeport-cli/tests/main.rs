@@ -3,6 +3,7 @@
 mod bad_input;
 mod database;
 mod dataframe;
+mod edges;
 mod faults;
 mod formats;
 mod killed;
