@@ -79,6 +79,14 @@ def failures(spark):
     except Exception:
         print(f"failed for good: {'something' if os.path.exists('never.parquet') else 'nothing'}")
 
+    # The commit itself fails: nobody listens there. What was there stays, and the error is the one of the command line.
+    with open("down.toml", "w") as file:
+        file.write('[env.down]\ntype = "tableau"\nurl = "http://127.0.0.1:1"\ntoken_name = "t"\ntoken_secret = { env = "TOKEN" }\n')
+    try:
+        writer(df, "down:Frame", config="down.toml").save()
+    except Exception as error:
+        print("commit failed:", "E150" if "[E150]" in str(error) else str(error)[-300:])
+
     os.makedirs(os.path.join(STAGE, f"lakeport-df-{int(time.time()) - 2 * 24 * 3600}-x"))
     writer(spark.sql("select 1 as a, 'x' as b where false"), "empty.parquet").save()
     table = rows_of("empty.parquet")

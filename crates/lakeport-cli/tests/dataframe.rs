@@ -52,6 +52,7 @@ fn tasks_that_fail_retry_or_die_publish_exactly_once_or_nothing() {
     for line in [
         "retried: 100000 rows",
         "failed for good: nothing",
+        "commit failed: E150",
         "empty: 0 rows, a b",
         "old leftovers: swept",
         "refused: to",
