@@ -141,6 +141,13 @@ fn a_failing_stage_leaves_nothing() {
     desk.run(&["run", "--from", "cluster:", "--sql", sql, "--to", "t.hyper"]).fails(3, "E131").says("no");
     assert!(!desk.path().join("t.hyper").exists());
     assert_eq!(staged(&desk), Vec::<String>::new());
+    // A job's own word wins.
+    let toml = std::fs::read_to_string(desk.path().join("lakeport.toml")).unwrap();
+    desk.write(
+        "lakeport.toml",
+        format!("{toml}[job.s]\nfrom = \"cluster:\"\nsql = \"select 1 as a\"\nto = \"s.csv\"\nhandoff = \"stream\"\n"),
+    );
+    desk.run(&["plan", "s"]).ok().says("by stream: asked for");
     let months = "select interval '1' month as m";
     desk.run(&["run", "--from", "cluster:", "--sql", months, "--to", "t.hyper"]).fails(2, "E127").says("Parquet does not keep");
 }

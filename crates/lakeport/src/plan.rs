@@ -193,6 +193,7 @@ impl Lakeport {
             sql: spec.sql.clone(),
             filter: spec.filter.clone(),
             limit: spec.limit,
+            handoff: spec.handoff,
             environments,
         })
     }

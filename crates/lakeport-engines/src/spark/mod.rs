@@ -90,9 +90,15 @@ impl Spark {
     }
 
     /// How the result comes, and why that way.
-    async fn handoff(&self, session: &Session, relation: &proto::Relation, schema: &SchemaRef) -> Result<(Handoff, String)> {
+    async fn handoff(
+        &self,
+        session: &Session,
+        relation: &proto::Relation,
+        schema: &SchemaRef,
+        asked: Option<Handoff>,
+    ) -> Result<(Handoff, String)> {
         let stages = types::stages(schema);
-        match (self.env.handoff, &self.env.stage, stages) {
+        match (asked.or(self.env.handoff), &self.env.stage, stages) {
             (Some(Handoff::Stream), ..) => return Ok((Handoff::Stream, "asked for".into())),
             (Some(Handoff::Stage), None, _) => {
                 return Err(Error::new(Kind::ConfigInvalid, "handoff = \"stage\" needs a stage")
@@ -162,7 +168,7 @@ impl Engine for Spark {
             return Err(Error::new(Kind::Unexpected, "Spark told no schema").at("environment", &self.name));
         };
         let schema = types::schema(&schema)?;
-        let (handoff, why) = self.handoff(&session, &relation, &schema).await?;
+        let (handoff, why) = self.handoff(&session, &relation, &schema, query.handoff).await?;
         let version = Self::version(&session).await;
         let (layout, stream): (_, BatchStream) = match handoff {
             Handoff::Stream => ("stream", streamed(session, relation, Arc::clone(&schema))),

@@ -266,6 +266,8 @@ pub struct Job {
     pub table: Option<String>,
     /// `direct`, `streamed`, or chosen.
     pub route: Option<RouteWish>,
+    /// How the result of a query leaves a cluster, instead of as its environment says.
+    pub handoff: Option<Handoff>,
     /// Who may use what is published (Tableau).
     #[serde(default)]
     pub permissions: BTreeMap<String, Rights>,
@@ -376,6 +378,8 @@ pub struct TableSpec {
     pub filter: Option<String>,
     /// At most so many rows.
     pub limit: Option<u64>,
+    /// How the result leaves a cluster.
+    pub handoff: Option<Handoff>,
     /// What the user asks for, column by column.
     pub wishes: Wishes,
 }
@@ -414,6 +418,7 @@ impl Job {
                 sql: self.sql.clone(),
                 filter: self.filter.clone(),
                 limit: self.limit,
+                handoff: self.handoff,
                 wishes: wishes(&self.types),
             }]);
         }
@@ -453,6 +458,7 @@ impl Job {
                     sql: table.sql.clone(),
                     filter: table.filter.clone(),
                     limit: table.limit,
+                    handoff: self.handoff,
                     wishes: Wishes { keys, ..wishes(&table.types) },
                 })
             })

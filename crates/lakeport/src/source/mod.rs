@@ -34,6 +34,8 @@ pub struct Query {
     pub filter: Option<String>,
     /// At most so many rows.
     pub limit: Option<u64>,
+    /// How the result leaves a cluster, where the job says it.
+    pub handoff: Option<crate::config::Handoff>,
     /// The environments that SQL may name as `ENV.path.to.table`.
     pub environments: BTreeMap<String, Location>,
 }
