@@ -5,6 +5,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lakeport
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 VENV := $(CACHE)/venv-$(shell sha256sum requirements-dev.txt | cut -c1-12)
 export LAKEPORT_PYTHON ?= $(VENV)/bin/python
+# The peers of the benchmarks, apart from what the tests need.
+BENCH_VENV := $(CACHE)/bench-$(shell cat requirements-dev.txt requirements-bench.txt | sha256sum | cut -c1-12)
+export LAKEPORT_BENCH_PYTHON ?= $(BENCH_VENV)/bin/python
 # The tests of the Spark engine start a server from here.
 SPARK_VENV := $(CACHE)/spark-$(shell sha256sum requirements-spark.txt | cut -c1-12)
 export LAKEPORT_SPARK_PYTHON ?= $(SPARK_VENV)/bin/python
@@ -38,6 +41,11 @@ own:
 $(VENV)/ready: requirements-dev.txt
 	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+$(BENCH_VENV)/ready: requirements-bench.txt requirements-dev.txt | $(VENV)/ready
+	@python3 -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
 
 # Only the tests need them: Spark, and the Java it runs on.
