@@ -18,6 +18,7 @@ use crate::verify::{Fingerprint, Verify};
 
 pub mod avro;
 pub mod csv;
+pub mod delta;
 pub mod hyper;
 pub mod ingest;
 pub mod ndjson;
@@ -59,6 +60,11 @@ pub struct Capability {
 pub trait Format: Send + Sync + fmt::Debug {
     /// What it can do.
     fn capability(&self) -> Capability;
+
+    /// Whether a finished file is only a part of something, which a target of its own puts together: a table with a log.
+    fn has_a_place(&self) -> bool {
+        false
+    }
 
     /// Says what becomes of each column; pure.
     ///
@@ -251,6 +257,7 @@ impl Formats {
                 Box::new(csv::Csv),
                 Box::new(ndjson::Ndjson),
                 Box::new(parquet::Parquet),
+                Box::new(delta::Delta),
                 Box::new(avro::Avro),
                 Box::new(orc::Orc),
                 Box::new(text::Text),

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
@@ -48,38 +49,52 @@ impl Format for Parquet {
     }
 
     fn create(&self, path: &Path, tables: &[&Mapping], _limits: &Limits) -> Result<Box<dyn Writer>> {
-        let mapping = tables[0];
-        let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), c.nullable)).collect();
-        let failed = || format!("cannot write {}", path.display());
-        let file = File::create(path).wrap(Kind::WriteFailed, failed)?;
-        let rows = mapping.facts.get("row_group_rows").and_then(|r| r.parse().ok()).unwrap_or(ROW_GROUP);
-        let properties = WriterProperties::builder()
-            .set_compression(compression(&mapping.facts))
-            .set_max_row_group_row_count(Some(rows))
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_created_by(format!("lakeport {}", env!("CARGO_PKG_VERSION")))
-            .build();
-        let writer =
-            ArrowWriter::try_new(file, Arc::new(Schema::new(fields)), Some(properties)).wrap(Kind::WriteFailed, failed)?;
-        Ok(OneTable::writer(path, "parquet", Box::new(Encoder { writer })))
+        writer(path, tables[0], "parquet", ArrowWriterOptions::new())
     }
 
     fn read_back(&self, path: &Path, tables: &[&Mapping], verify: Verify, limits: &Limits) -> Result<Vec<Fingerprint>> {
-        let failed = || "the Parquet file cannot be read back".to_owned();
-        let file = File::open(path).wrap(Kind::VerifyFailed, failed)?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(file).wrap(Kind::VerifyFailed, failed).at("file", path.display())?;
-        let schema = Arc::clone(builder.schema());
-        let reader = builder.with_batch_size(limits.batch_rows).build().wrap(Kind::VerifyFailed, failed)?;
-        let batches = reader.map(move |batch| batch.wrap(Kind::VerifyFailed, failed));
-        let table = tables[0].table.clone();
-        let opened = Opened { tables: vec![table.clone()], table, schema, rows: None, batches: Box::new(batches) };
-        Ok(vec![read_back::through(opened, tables[0], verify)?])
+        read_back_rows(path, tables[0], verify, limits)
     }
 
     fn describe(&self, path: &Path, _limits: &Limits) -> Result<FileDescription> {
         Err(super::by_the_engine(path))
     }
+}
+
+/// Opens a new file for one table, with the statistics that readers skip by.
+pub(super) fn writer(
+    path: &Path,
+    mapping: &Mapping,
+    format: &'static str,
+    options: ArrowWriterOptions,
+) -> Result<Box<dyn Writer>> {
+    let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), c.nullable)).collect();
+    let failed = || format!("cannot write {}", path.display());
+    let file = File::create(path).wrap(Kind::WriteFailed, failed)?;
+    let rows = mapping.facts.get("row_group_rows").and_then(|r| r.parse().ok()).unwrap_or(ROW_GROUP);
+    let properties = WriterProperties::builder()
+        .set_compression(compression(&mapping.facts))
+        .set_max_row_group_row_count(Some(rows))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_created_by(format!("lakeport {}", env!("CARGO_PKG_VERSION")))
+        .build();
+    let schema = Arc::new(Schema::new(fields));
+    let options = options.with_properties(properties);
+    let writer = ArrowWriter::try_new_with_options(file, schema, options).wrap(Kind::WriteFailed, failed)?;
+    Ok(OneTable::writer(path, format, Box::new(Encoder { writer })))
+}
+
+/// Reads a file of one table back.
+pub(super) fn read_back_rows(path: &Path, mapping: &Mapping, verify: Verify, limits: &Limits) -> Result<Vec<Fingerprint>> {
+    let failed = || "the Parquet file cannot be read back".to_owned();
+    let file = File::open(path).wrap(Kind::VerifyFailed, failed)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).wrap(Kind::VerifyFailed, failed).at("file", path.display())?;
+    let schema = Arc::clone(builder.schema());
+    let reader = builder.with_batch_size(limits.batch_rows).build().wrap(Kind::VerifyFailed, failed)?;
+    let batches = reader.map(move |batch| batch.wrap(Kind::VerifyFailed, failed));
+    let table = mapping.table.clone();
+    let opened = Opened { tables: vec![table.clone()], table, schema, rows: None, batches: Box::new(batches) };
+    Ok(vec![read_back::through(opened, mapping, verify)?])
 }
 
 fn compression(facts: &Facts) -> Compression {

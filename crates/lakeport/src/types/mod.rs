@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 pub mod avro;
 pub mod csv;
 pub mod database;
+pub mod delta;
 pub mod documentation;
 pub mod files;
 mod geometry;
