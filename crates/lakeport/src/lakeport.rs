@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use crate::config::{Config, Env, LakeEnv, Reference};
 use crate::convert::Formats;
 use crate::error::{Context, Error, Kind, Result};
-use crate::export::Target;
 use crate::export::database::DatabaseTarget;
 use crate::export::store::Store;
 use crate::export::tableau::{Tableau, TableauEnv};
+use crate::export::{Places, Target};
 use crate::limits::Limits;
 use crate::plan::Destination;
 use crate::source::{Engine, Location};
@@ -28,6 +28,8 @@ pub struct Lakeport {
     pub limits: Limits,
     /// The working directory, absolute.
     pub directory: PathBuf,
+    /// The kinds of tables that have a place of their own.
+    pub places: Vec<Arc<dyn Places>>,
     /// Opened targets, one per environment, so that all jobs of a run share one session per server.
     targets: Mutex<BTreeMap<String, Arc<dyn Target>>>,
     /// Those of them that are Tableau sites, for what only they can do.
@@ -38,7 +40,14 @@ impl Lakeport {
     /// Puts it together.
     #[must_use]
     pub fn new(config: Config, engine: Arc<dyn Engine>, limits: Limits, directory: PathBuf) -> Self {
-        Self { config, engine, formats: Formats::new(), limits, directory, targets: Mutex::default(), sites: Mutex::default() }
+        let (formats, places) = (Formats::new(), Vec::new());
+        Self { config, engine, formats, limits, directory, places, targets: Mutex::default(), sites: Mutex::default() }
+    }
+
+    /// Adds kinds of tables that have a place of their own.
+    #[must_use]
+    pub fn with_places(self, places: Vec<Arc<dyn Places>>) -> Self {
+        Self { places, ..self }
     }
 
     /// Where Lakeport keeps runs and work files: `.lakeport` beside the project's file, else in the working directory.
@@ -102,8 +111,58 @@ impl Lakeport {
         root
     }
 
+    /// What opens the tables of a format, where its files are only parts of them.
+    fn place_of(&self, format: Option<&str>, name: &str) -> Result<Option<&Arc<dyn Places>>> {
+        let found = match format {
+            Some(format) => self.formats.by_name(format)?,
+            None => match self.formats.by_extension(name.trim_end_matches('/')) {
+                Ok(format) => format,
+                Err(_) => return Ok(None),
+            },
+        };
+        let name = found.capability().name;
+        if !found.has_a_place() {
+            return Ok(None);
+        }
+        let opens = self.places.iter().find(|p| p.format() == name);
+        opens.map(Some).ok_or_else(|| Error::new(Kind::Unsupported, format!("{name} tables are not written here")))
+    }
+
+    /// The environment's name, the root and the table's name of a reference to files; `None` for other places.
+    fn table_at(&self, to: &Reference) -> Result<Option<(String, Location, String)>> {
+        let (environment, root, name) = match to {
+            Reference::Named { environment, path } => match self.config.environment(environment)? {
+                Env::Lake(env) | Env::Store(env) => (environment.clone(), self.root(env), path.trim_matches('/').to_owned()),
+                _ => return Ok(None),
+            },
+            Reference::Place(_) => {
+                let at = to.locate(&self.config, &self.directory)?;
+                let absolute = crate::source::local_path(&at.url).and_then(|p| std::path::absolute(p).ok());
+                let url = absolute.map_or(at.url, |p| p.to_string_lossy().into_owned());
+                let (root, name) = url.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
+                let root = if root.is_empty() { "/" } else { root };
+                (root.to_owned(), Location { url: root.to_owned(), options: at.options }, name.to_owned())
+            }
+        };
+        if name.is_empty() {
+            return Err(Error::new(Kind::Usage, "the table has no name").help("name its directory: ENV:orders or ./gold/orders"));
+        }
+        Ok(Some((environment, root, name)))
+    }
+
     /// Where a `to` reference leads, with what its environment says about formats.
-    pub(crate) fn destination(&self, to: &Reference) -> Result<(Destination, Option<u8>, Option<&'static str>)> {
+    pub(crate) fn destination(
+        &self,
+        to: &Reference,
+        format: Option<&str>,
+    ) -> Result<(Destination, Option<u8>, Option<&'static str>)> {
+        let (Reference::Named { path: name, .. } | Reference::Place(name)) = to;
+        if let Some(places) = self.place_of(format, name)?
+            && let Some((environment, root, name)) = self.table_at(to)?
+        {
+            let target = places.target(root);
+            return Ok((Destination::Target { environment, target, name }, None, Some(places.format())));
+        }
         match to {
             Reference::Named { environment, path } => {
                 let (version, preferred) = match self.config.environment(environment)? {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::Lakeport;
 use crate::config::{Env, Job, Reference, RouteWish, TableSpec};
 use crate::error::{Context, Error, Kind, Result};
-use crate::export::{Mode, Target};
+use crate::export::{Mode, Publish, Target};
 use crate::limits::parse_size;
 use crate::source::{Query, Snapshot, Table};
 use crate::types::{Mapping, Verdict};
@@ -91,7 +91,7 @@ impl Lakeport {
 
     async fn plan_inner(&self, name: &str, job: &Job) -> Result<Plan> {
         let to = Reference::parse(&job.to);
-        let (destination, hyper_version, preferred) = self.destination(&to)?;
+        let (destination, hyper_version, preferred) = self.destination(&to, job.format.as_deref())?;
         let file_name = match &destination {
             Destination::File(path) => path.to_string_lossy().into_owned(),
             Destination::Target { name, .. } => name.clone(),
@@ -127,6 +127,11 @@ impl Lakeport {
             spec.wishes.hyper_version = hyper_version;
             let planned = self.plan_table(&spec, format, job.route, &limits).await;
             tables.push(if job.tables.is_empty() { planned } else { planned.at("table", &spec.name) }?);
+        }
+        if let Destination::Target { target, name, environment } = &destination {
+            let how = Publish { name: name.clone(), mode: job.mode, keys: job.key.clone(), ..Publish::default() };
+            let mappings: Vec<_> = tables.iter().map(|t| &t.mapping).collect();
+            target.foresee(&how, &mappings).await.at("environment", environment)?;
         }
         let from = tables.iter().map(|t| t.from.as_str()).collect::<Vec<_>>().join(" + ");
         let verify = job.verify.or(self.config.defaults.verify).unwrap_or_default();

@@ -108,7 +108,13 @@ impl Lakeport {
                 clock.begin("export", report);
                 let progress = |done: u64, total: u64| listen(name, Event::Uploaded(done, total));
                 let unfinished = self.home().join("state").join("publish").join(format!("{}.json", safe(name)));
-                let publish = Publish { name: target_name, mode, keys: job.key.clone(), receipt_path: Some(unfinished.clone()) };
+                let publish = Publish {
+                    name: target_name,
+                    mode,
+                    keys: job.key.clone(),
+                    receipt_path: Some(unfinished.clone()),
+                    content: identity(report),
+                };
                 let mut receipt =
                     target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
                 let seen_to =
@@ -207,6 +213,15 @@ impl Lakeport {
         });
         Ok(())
     }
+}
+
+/// A digest of what was read and what the fingerprints say of all rows, whatever order they came in; `None` where none were
+/// taken.
+fn identity(report: &Report) -> Option<String> {
+    let read: Vec<_> = report.plan.iter().flat_map(|p| &p.tables).map(|t| (&t.from, &t.snapshot.id)).collect();
+    let left = report.tables.iter().map(|t| t.left.as_ref().filter(|f| !f.columns.is_empty())).collect::<Option<Vec<_>>>()?;
+    let text = serde_json::to_vec(&(read, left)).ok()?;
+    Some(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&text)))
 }
 
 /// A job's name as a file name; jobs of one start and end are told apart by a digest of the whole.

@@ -8,9 +8,10 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::convert::Written;
+use crate::convert::{FileDescription, Temporary, Written};
 use crate::error::{Error, Kind, Result, Wrap};
-use crate::source::Listed;
+use crate::source::{Listed, Location};
+use crate::types::Mapping;
 
 pub mod care;
 pub mod database;
@@ -88,6 +89,8 @@ pub struct Publish {
     /// After a success it stays there as [`Stage::Published`], for the caller to remove once the result is recorded; a publish
     /// that finds it so starts over.
     pub receipt_path: Option<std::path::PathBuf>,
+    /// What tells these rows from others whatever their order, where that is known.
+    pub content: Option<String>,
 }
 
 /// How far a publish has come.
@@ -159,6 +162,17 @@ impl Receipt {
             Err(e) => Err(e).wrap(Kind::SourceUnreadable, failed),
         }
     }
+
+    /// Keeps the receipt on disk, whole or not at all.
+    ///
+    /// # Errors
+    /// `WriteFailed`, `OutOfSpace`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).wrap(Kind::Unexpected, || "cannot write the receipt".to_owned())?;
+        let temporary = Temporary::beside(path)?;
+        std::fs::write(temporary.path(), text).wrap(Kind::WriteFailed, || format!("cannot write {}", path.display()))?;
+        temporary.keep().map(drop)
+    }
 }
 
 /// What the target tells about what was published.
@@ -204,6 +218,14 @@ pub trait Target: Send + Sync + fmt::Debug {
     /// As `check`, and `TargetMissing`.
     async fn list(&self, path: &str) -> Result<Vec<Listed>>;
 
+    /// Says, before any work, whether rows like these could be published under this name.
+    ///
+    /// # Errors
+    /// As `publish` would give them; what only the work itself can tell is no error here.
+    async fn foresee(&self, _how: &Publish, _tables: &[&Mapping]) -> Result<()> {
+        Ok(())
+    }
+
     /// Publishes a finished file; on success it is there whole, on failure what was there before still is.
     ///
     /// # Errors
@@ -231,4 +253,26 @@ pub trait Target: Send + Sync + fmt::Debug {
 
     /// Ends the session, if there is one; never fails a run.
     async fn close(&self) {}
+}
+
+/// A kind of table that has a place of its own wherever files are: a directory with a log.
+///
+/// The environment says where (a store, a path, a URL), the format says that it is such a table, and this opens it. Handed to
+/// [`crate::Lakeport::with_places`], so that the library needs nothing of what it is made of.
+#[async_trait]
+pub trait Places: Send + Sync + fmt::Debug {
+    /// The format whose files it takes: `delta`.
+    fn format(&self) -> &'static str;
+
+    /// What its targets can do, for `lakeport formats`.
+    fn capability(&self) -> Capability;
+
+    /// Makes a target of the tables below a location; reaches nothing yet.
+    fn target(&self, root: Location) -> std::sync::Arc<dyn Target>;
+
+    /// Describes the table at a location; `None` when none is there.
+    ///
+    /// # Errors
+    /// What keeps it from being read, as of a source.
+    async fn describe(&self, at: &Location) -> Result<Option<FileDescription>>;
 }

@@ -14,7 +14,7 @@ use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Targ
 mod local;
 mod object;
 
-pub use object::{object_store_for, status_of};
+pub use object::{object_store_for, status_of, store_error, without_secrets};
 
 /// What this target can do.
 pub const CAPABILITY: Capability = Capability {

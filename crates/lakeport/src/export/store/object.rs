@@ -269,8 +269,14 @@ pub(super) async fn observe(at: &Location) -> Result<Observed> {
 
 /// Turns an error of a store into ours, with its secrets taken out.
 fn translate(e: object_store::Error, at: &Location, operation: &'static str, otherwise: Kind) -> Error {
+    store_error(&e, at, operation, otherwise)
+}
+
+/// What an error of a store means, with the location's secrets taken out of its text; `otherwise` for what has no name.
+#[must_use]
+pub fn store_error(e: &object_store::Error, at: &Location, operation: &'static str, otherwise: Kind) -> Error {
     use object_store::Error as E;
-    let (kind, message) = match &e {
+    let (kind, message) = match e {
         E::NotFound { .. } => (Kind::TargetMissing, "is not there"),
         E::AlreadyExists { .. } | E::Precondition { .. } => (Kind::TargetExists, "is already there"),
         E::PermissionDenied { .. } => (Kind::Forbidden, "may not be used"),
@@ -283,7 +289,7 @@ fn translate(e: object_store::Error, at: &Location, operation: &'static str, oth
             _ => (otherwise, "failed"),
         },
     };
-    let error = Error::new(kind, format!("{} {message}", at.url)).because(without_secrets(&chain(&e), at)).during(operation);
+    let error = Error::new(kind, format!("{} {message}", at.url)).because(without_secrets(&chain(e), at)).during(operation);
     match kind {
         Kind::TargetMissing => error.help("create the bucket or container; Lakeport does not"),
         Kind::SignIn => error.help("give credentials in the variables that cloud tools read: AWS_…, GOOGLE_…, AZURE_…"),
@@ -318,7 +324,8 @@ fn chain(e: &object_store::Error) -> String {
 }
 
 /// Takes out every value of an option that is a secret, and signatures in URLs.
-fn without_secrets(text: &str, at: &Location) -> String {
+#[must_use]
+pub fn without_secrets(text: &str, at: &Location) -> String {
     const SECRET: [&str; 5] = ["secret", "key", "token", "sas", "password"];
     let mut text = text.to_owned();
     for (key, value) in options(at) {

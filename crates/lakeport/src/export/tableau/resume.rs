@@ -8,7 +8,6 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::convert::Temporary;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::export::{Mode, Receipt, Stage};
 
@@ -130,14 +129,10 @@ fn unproven(order: &Order<'_>, path: &Path) -> Error {
 /// Keeps the receipt on disk, whole or not at all.
 pub(super) async fn record(path: Option<&Path>, receipt: &Receipt) -> Result<()> {
     let Some(path) = path.map(Path::to_owned) else { return Ok(()) };
-    let text = serde_json::to_vec_pretty(receipt).wrap(Kind::Unexpected, || "cannot write the receipt".to_owned())?;
-    tokio::task::spawn_blocking(move || {
-        let temporary = Temporary::beside(&path)?;
-        std::fs::write(temporary.path(), text).wrap(Kind::WriteFailed, || format!("cannot write {}", path.display()))?;
-        temporary.keep().map(drop)
-    })
-    .await
-    .wrap(Kind::Unexpected, || "writing the receipt was stopped".to_owned())?
+    let receipt = receipt.clone();
+    tokio::task::spawn_blocking(move || receipt.save(&path))
+        .await
+        .wrap(Kind::Unexpected, || "writing the receipt was stopped".to_owned())?
 }
 
 /// Removes a receipt that stands for nothing any more.
