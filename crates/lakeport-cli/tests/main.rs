@@ -3,6 +3,7 @@
 mod bad_input;
 mod database;
 mod dataframe;
+mod delta;
 mod edges;
 mod faults;
 mod formats;

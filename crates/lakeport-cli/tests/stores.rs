@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 use crate::support::{Desk, Done, python};
 
 /// An emulator behind a proxy with faults, and a client to look into it.
-struct Emulator {
+pub(crate) struct Emulator {
     child: Child,
     ask: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     /// Where the emulator itself listens, the proxy before it, and nobody.
-    direct: String,
-    proxy: String,
+    pub(crate) direct: String,
+    pub(crate) proxy: String,
     nobody: String,
 }
 
 impl Emulator {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let helper = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stores.py");
         let mut child = python().arg(helper).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
@@ -33,7 +33,7 @@ impl Emulator {
 
     /// Runs Python beside the client; what it calls `answer` comes back.
     #[track_caller]
-    fn ask(&mut self, code: &str) -> Value {
+    pub(crate) fn ask(&mut self, code: &str) -> Value {
         writeln!(self.ask.as_mut().unwrap(), "{}", json!(code)).unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();

@@ -158,6 +158,14 @@ pub(super) async fn describe(lakeport: &Lakeport, reference: &str, output: &Outp
         return Ok(());
     }
     let parsed = Reference::parse(reference);
+    if let Ok(location) = parsed.locate(&lakeport.config, &lakeport.directory) {
+        for places in &lakeport.places {
+            if let Some(table) = places.describe(&location).await.at("source", reference)? {
+                output.result(&described(reference, &table), value(&table));
+                return Ok(());
+            }
+        }
+    }
     if let Reference::Named { environment, path } = &parsed
         && !matches!(lakeport.config.environment(environment)?, Env::Lake(_) | Env::Spark(_))
     {
@@ -201,7 +209,8 @@ pub(super) async fn describe(lakeport: &Lakeport, reference: &str, output: &Outp
 }
 
 fn described(name: &str, file: &FileDescription) -> String {
-    let mut text = format!("{name}\n  .{} · {}\n", file.format, show_size(file.bytes));
+    let version = file.version.as_ref().map_or_else(String::new, |v| format!(" version {v}"));
+    let mut text = format!("{name}\n  .{}{version} · {}\n", file.format, show_size(file.bytes));
     for table in &file.tables {
         let columns: Vec<_> = table
             .columns

@@ -15,7 +15,8 @@ pub(super) fn formats(output: &Output) -> Result<()> {
     // What only a database ingests is no file of anyone's.
     let formats =
         Formats::new().iter().map(lakeport::convert::Format::capability).filter(|f| !f.extensions.is_empty()).collect::<Vec<_>>();
-    let targets = lakeport::export::capabilities();
+    let mut targets = lakeport::export::capabilities();
+    targets.extend(super::places().iter().map(|p| p.capability()));
     let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
     let mut rows = vec![["format", "write", "read", "tables", "digits", "rows", ""].map(str::to_owned).to_vec()];
     rows.extend(formats.iter().map(|f| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lakeport::config::Config;
 use lakeport::error::{Kind, Result, Wrap};
+use lakeport::export::Places;
 use lakeport::{Lakeport, Limits};
 use serde_json::{Value, json};
 
@@ -75,6 +76,11 @@ fn finish(done: Result<()>, output: &Output) -> u8 {
     }
 }
 
+/// The kinds of tables that have a place of their own.
+fn places() -> Vec<Arc<dyn Places>> {
+    vec![Arc::new(lakeport_delta::DeltaPlaces)]
+}
+
 fn load(args: &Args) -> Result<Config> {
     Config::load(&directory()?, args.config.as_deref())
 }
@@ -86,7 +92,7 @@ fn directory() -> Result<std::path::PathBuf> {
 fn open(args: &Args) -> Result<Lakeport> {
     let config = load(args)?;
     let engine = Arc::new(lakeport_engines::Engines::new(&config));
-    Ok(Lakeport::new(config, engine, Limits::default(), directory()?))
+    Ok(Lakeport::new(config, engine, Limits::default(), directory()?).with_places(places()))
 }
 
 /// A value as JSON; what Lakeport serialises always can be.
