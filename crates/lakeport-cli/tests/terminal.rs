@@ -81,3 +81,51 @@ fn several_jobs_side_by_side_and_the_worst_code_counts() {
     assert_eq!((&document["ok"], &document["failed"]), (&false.into(), &1.into()));
     assert!(desk.path().join("a.hyper").exists() && desk.path().join("c.hyper").exists());
 }
+
+#[test]
+fn jobs_side_by_side_run_under_one_budget() {
+    let desk = Desk::new();
+    let job = |name: &str, more: &str| {
+        format!("[job.{name}]\nfrom = \"s.parquet\"\nsql = \"select * from src order by t, id\"\nto = \"{name}.parquet\"\n{more}")
+    };
+    let config = [job("a", ""), job("b", ""), job("c", "memory = \"240MiB\"\n"), job("d", "")].concat();
+    desk.write("lakeport.toml", format!("[defaults]\nmemory = \"256MiB\"\n{config}"));
+    desk.parquet("s.parquet", "{'id': range(400_000), 't': [f'{i * 7919 % 400_000:060}' for i in range(400_000)]}");
+    desk.run(&["plan", "a"]).ok().says("memory 256.0 MiB for the engine\n");
+    desk.run(&["plan", "a", "b", "--jobs", "2"]).ok().says("memory 128.0 MiB for the engine, one of 2 jobs side by side");
+    let done = desk.run(&["run", "--all", "--jobs", "4", "--json"]).ok().json();
+    let limits = |name: &str| {
+        let run = done["runs"].as_array().unwrap().iter().find(|r| r["plan"]["job"] == name).unwrap();
+        run["plan"]["limits"].clone()
+    };
+    let mib = |n: u64| n << 20;
+    for name in ["a", "b", "d"] {
+        assert_eq!((&limits(name)["memory"], &limits(name)["jobs"]), (&mib(64).into(), &4.into()), "{name}");
+        assert_eq!((&limits(name)["queue"], &limits(name)["copy"]), (&mib(8).into(), &mib(16).into()));
+    }
+    assert_eq!(limits("c")["memory"], mib(60));
+    // More than there are jobs is as many as there are.
+    desk.run(&["run", "a", "--jobs", "9", "--json"]).ok().says("\"jobs\": 1");
+    let code = "import pyarrow.parquet as q; print([q.read_table(f + '.parquet')['t'].to_pylist() == sorted(q.read_table('s.parquet')['t'].to_pylist()) for f in 'abcd'])";
+    assert_eq!(desk.python(code).trim(), "[True, True, True, True]");
+}
+
+#[test]
+fn the_peak_of_hyperd_is_that_of_the_job() {
+    let desk = Desk::new();
+    desk.parquet("large.parquet", "{'id': range(1_500_000), 't': [str(i) * 4 for i in range(1_500_000)]}");
+    desk.write("small.csv", "a\n1\n");
+    let job = |name: &str, from: &str, to: &str| format!("[job.{name}]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+    let jobs = [job("a", "large.parquet", "a.hyper"), job("b", "small.csv", "b.hyper"), job("c", "small.csv", "c.csv")];
+    desk.write("lakeport.toml", jobs.concat());
+    let done = desk.run(&["run", "a", "c", "b", "--json"]).ok().json();
+    let peak = |job: &str| {
+        let run = done["runs"].as_array().unwrap().iter().find(|r| r["plan"]["job"] == job).unwrap();
+        let of = |key: &str| run["peak_memory"][key].as_u64().unwrap();
+        (of("hyperd_before"), of("hyperd"))
+    };
+    // It keeps what it once took: what a job added is what lies between.
+    let ((none, large), (kept, small)) = (peak("a"), peak("b"));
+    assert!(none == 0 && large > 0 && kept > 0 && small >= kept && small - kept < large / 2, "{none} {large} {kept} {small}");
+    assert_eq!(peak("c"), (0, 0), "a job without hyperd has no part in it");
+}

@@ -7,14 +7,14 @@ use std::path::Path;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type};
 use hyperdb_api::{Connection, CreateMode, Date, Inserter, Numeric, SqlType, TableDefinition};
-use lakeport::convert::hyper::process::Hyperd;
+use lakeport::convert::hyper::process::{Hyperd, Watchers};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (source, target) = arguments.next().zip(arguments.next()).ok_or("row_inserter SOURCE.parquet TARGET.hyper")?;
     let batches = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(source)?)?.build()?;
-    let hyperd = Hyperd::start(1 << 30, 3)?;
+    let hyperd = Hyperd::start(1 << 30, 3, Watchers::default())?;
     let connection: Connection = hyperd.connect(Path::new(&target), CreateMode::CreateAndReplace)?;
     connection.execute_command("CREATE SCHEMA \"Extract\"")?;
     let schema = arrow::record_batch::RecordBatchReader::schema(&batches);

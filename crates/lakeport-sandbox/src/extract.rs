@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use hyperdb_api::{Connection, Row, escape_name, escape_sql_path, escape_string_literal};
-use lakeport::convert::hyper::process::Hyperd;
+use lakeport::convert::hyper::process::{Hyperd, Watchers};
 use lakeport::error::{Error, Kind, Result, Wrap};
 
 use crate::index::{Column, Table};
@@ -148,7 +148,7 @@ impl Engine {
                 Err(error) => tracing::warn!(?error, "hyperd is gone, starting another"),
             }
         }
-        let started = Hyperd::start(HYPERD_MEMORY, FILE_FORMAT)?;
+        let started = Hyperd::start(HYPERD_MEMORY, FILE_FORMAT, Watchers::default())?;
         let session = started.connect_bare()?;
         *hyperd = Some(started);
         Ok(session)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyperdb_api::CreateMode;
-use lakeport::convert::hyper::process::Hyperd;
+use lakeport::convert::hyper::process::{Hyperd, Watchers};
 use lakeport_sandbox::{Options, Sandbox};
 use reqwest::{Client, Method, Response};
 
@@ -148,7 +148,7 @@ pub(crate) fn multipart(parts: &[(&str, &[u8])]) -> Vec<u8> {
 /// Writes an extract with these statements and gives its bytes.
 pub(crate) fn extract(directory: &Path, name: &str, statements: &[&str]) -> Vec<u8> {
     let path: PathBuf = directory.join(name);
-    let hyperd = Hyperd::start(512 << 20, 2).unwrap();
+    let hyperd = Hyperd::start(512 << 20, 2, Watchers::default()).unwrap();
     let connection = hyperd.connect(&path, CreateMode::CreateAndReplace).unwrap();
     for statement in statements {
         connection.execute_command(statement).unwrap();

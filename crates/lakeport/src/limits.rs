@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::error::{Error, Kind, Result};
 
 const MIB: u64 = 1024 * 1024;
+/// A COPY of less is mostly its beginning and end.
+const LEAST_COPY: u64 = MIB;
 
 /// The bounds of one run; all sizes in bytes.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Limits {
     pub call_timeout: Duration,
     /// How long a server-side job is awaited.
     pub job_deadline: Duration,
+    /// Jobs that run side by side under these bounds (`--jobs`).
+    pub jobs: usize,
 }
 
 impl Default for Limits {
@@ -49,8 +55,41 @@ impl Default for Limits {
             read_timeout: Duration::from_secs(120),
             call_timeout: Duration::from_secs(1800),
             job_deadline: Duration::from_secs(3600),
+            jobs: 1,
         }
     }
+}
+
+impl Limits {
+    /// The bounds of one job among those that run side by side, so that together they hold what one alone may hold.
+    ///
+    /// hyperd is one process for all of them and keeps its own limit; what each may pile up in it is divided.
+    #[must_use]
+    pub fn of_one_job(&self) -> Self {
+        let jobs = u64::try_from(self.jobs.max(1)).unwrap_or(u64::MAX);
+        Self { memory: self.memory / jobs, queue: self.queue / jobs, copy: (self.copy / jobs).max(LEAST_COPY), ..self.clone() }
+    }
+
+    /// The sizes among them, for plans and reports.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes { memory: self.memory, queue: self.queue, copy: self.copy, hyperd: self.hyperd_memory, jobs: self.jobs }
+    }
+}
+
+/// What one job may hold, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Sizes {
+    /// In the engine's sorts, joins and aggregates.
+    pub memory: u64,
+    /// In batches waiting for the converter.
+    pub queue: u64,
+    /// In one COPY into hyperd.
+    pub copy: u64,
+    /// In hyperd, for all jobs together.
+    pub hyperd: u64,
+    /// Jobs side by side, among which the engine's memory, the queue and the COPYs were divided.
+    pub jobs: usize,
 }
 
 /// Reads a size such as `512MiB`, `1GiB`, `64MB` or `1048576`.
@@ -111,6 +150,15 @@ pub fn show_size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_side_by_side_share_what_one_has_alone() {
+        let alone = Limits::default();
+        let each = Limits { jobs: 4, ..Limits::default() }.of_one_job();
+        assert_eq!([each.memory, each.queue, each.copy].map(|n| n * 4), [alone.memory, alone.queue, alone.copy]);
+        assert_eq!((each.hyperd_memory, each.jobs), (alone.hyperd_memory, 4));
+        assert_eq!(alone.of_one_job().sizes(), alone.sizes());
+    }
 
     #[test]
     fn sizes_are_read_and_shown() {

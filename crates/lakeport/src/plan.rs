@@ -12,7 +12,7 @@ use crate::Lakeport;
 use crate::config::{Env, Job, Reference, RouteWish, TableSpec};
 use crate::error::{Context, Error, Kind, Result};
 use crate::export::{Mode, Publish, Target};
-use crate::limits::parse_size;
+use crate::limits::{Limits, Sizes, parse_size};
 use crate::source::{Query, Snapshot, Table};
 use crate::types::{Mapping, Verdict};
 use crate::verify::Verify;
@@ -36,6 +36,8 @@ pub struct Plan {
     pub format: &'static str,
     /// How thoroughly the result is verified.
     pub verify: Verify,
+    /// The bounds of the run: the job's own, or its part where several run side by side.
+    pub limits: Limits,
     /// The tables, opened.
     pub tables: Vec<PlannedTable>,
 }
@@ -143,6 +145,7 @@ impl Lakeport {
             mode: job.mode,
             format: capability.name,
             verify,
+            limits,
             tables,
         })
     }
@@ -152,7 +155,7 @@ impl Lakeport {
         spec: &TableSpec,
         format: &dyn crate::convert::Format,
         wish: Option<RouteWish>,
-        limits: &crate::Limits,
+        limits: &Limits,
     ) -> Result<PlannedTable> {
         let from = match (&spec.from, &spec.sql) {
             (Some(from), _) => from.clone(),
@@ -203,12 +206,12 @@ impl Lakeport {
         })
     }
 
-    pub(crate) fn job_limits(&self, job: &Job) -> Result<crate::Limits> {
+    fn job_limits(&self, job: &Job) -> Result<Limits> {
         let mut limits = self.limits.clone();
         if let Some(memory) = job.memory.as_ref().or(self.config.defaults.memory.as_ref()) {
             limits.memory = parse_size(memory)?;
         }
-        Ok(limits)
+        Ok(limits.of_one_job())
     }
 }
 
@@ -242,6 +245,7 @@ impl Plan {
             mode: self.mode,
             format: self.format.to_owned(),
             verify: self.verify,
+            limits: self.limits.sizes(),
             accepted: self.ensure_accepted().is_ok(),
             tables: self.tables.iter().map(TableSummary::of).collect(),
         }
@@ -263,6 +267,8 @@ pub struct PlanSummary {
     pub format: String,
     /// How thoroughly the result is verified.
     pub verify: Verify,
+    /// What the run may hold.
+    pub limits: Sizes,
     /// Whether a run would start, or stop with exit code 6.
     pub accepted: bool,
     /// The tables.

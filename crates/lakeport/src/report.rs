@@ -67,10 +67,13 @@ pub struct Phase {
 /// Peak memory in bytes, 0 where the system does not tell.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct PeakMemory {
-    /// Of Lakeport itself: the most that was resident.
+    /// Of Lakeport itself: the most that was resident in the process, up to the end of this run.
     pub lakeport: u64,
-    /// Of hyperd: the most it held itself, mapped files not counted.
+    /// Of hyperd: the most it held itself while this run lasted, looked at every 20 ms, mapped files not counted. It is one
+    /// process for all jobs and keeps most of what it once took.
     pub hyperd: u64,
+    /// What hyperd held when this run began to use it: 0 for the first, what former jobs left for others.
+    pub hyperd_before: u64,
 }
 
 /// The finished file.

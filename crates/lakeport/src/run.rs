@@ -51,10 +51,11 @@ impl Lakeport {
     pub async fn run(&self, name: &str, job: &Job, listen: Listener<'_>) -> Outcome {
         let began = Instant::now();
         let mut report = blank();
-        let result = self.run_inner(name, job, listen, &mut report).await.at("job", name);
+        let mut helper = None;
+        let result = self.run_inner(name, job, listen, &mut report, &mut helper).await.at("job", name);
+        report.peak_memory.hyperd = helper.map_or(0, |peak| peak.load(Ordering::Relaxed));
         report.seconds = began.elapsed().as_secs_f64();
-        report.peak_memory =
-            PeakMemory { lakeport: own_peak(), hyperd: self.formats.iter().filter_map(Format::helper_peak).max().unwrap_or(0) };
+        report.peak_memory.lakeport = own_peak();
         let error = result.err();
         report.ok = error.is_none();
         report.exit_code = error.as_ref().map_or(0, Error::exit_code);
@@ -70,15 +71,23 @@ impl Lakeport {
         }
     }
 
-    async fn run_inner(&self, name: &str, job: &Job, listen: Listener<'_>, report: &mut Report) -> Result<()> {
+    async fn run_inner(
+        &self,
+        name: &str,
+        job: &Job,
+        listen: Listener<'_>,
+        report: &mut Report,
+        helper: &mut Option<Arc<AtomicU64>>,
+    ) -> Result<()> {
         let mut clock = Clock::new(name, listen);
         clock.begin("open", report);
         let plan = self.plan(name, job).await?;
         report.plan = Some(plan.summary());
         plan.ensure_accepted()?;
-        let limits = self.job_limits(job)?;
-        let Plan { destination, tables, verify, format, mode, .. } = plan;
+        let Plan { destination, tables, verify, format, mode, limits, .. } = plan;
         let format = self.formats.by_name(format)?;
+        *helper = format.watch_helper();
+        report.peak_memory.hyperd_before = helper.as_ref().map_or(0, |now| now.load(Ordering::Relaxed));
 
         clock.begin("convert", report);
         if let (Destination::File(path), Mode::Create) = (&destination, mode)

@@ -19,11 +19,13 @@ use crate::output::progress::Progress;
 use crate::output::{Output, human};
 
 /// `lakeport plan`: shows every plan, also those that a run would refuse, and fails as the run would.
-pub(super) async fn plan(lakeport: &Lakeport, what: &What, output: &Output) -> Result<u8> {
+pub(super) async fn plan(lakeport: &mut Lakeport, what: &What, output: &Output) -> Result<u8> {
     let mut texts = Vec::new();
     let mut plans = Vec::new();
     let mut refused = None;
-    for (name, job) in what.jobs(&lakeport.config, false)? {
+    let jobs = what.jobs(&lakeport.config, false)?;
+    lakeport.limits.jobs = side_by_side(lakeport, what, jobs.len());
+    for (name, job) in jobs {
         let plan = lakeport.plan(&name, &job).await?;
         let summary = plan.summary();
         texts.push(human::plan(&summary, output.colour));
@@ -38,14 +40,20 @@ pub(super) async fn plan(lakeport: &Lakeport, what: &What, output: &Output) -> R
 }
 
 /// `lakeport run`.
-pub(super) async fn run(lakeport: &Lakeport, what: &What, all: bool, output: &Output) -> u8 {
+pub(super) async fn run(lakeport: &mut Lakeport, what: &What, all: bool, output: &Output) -> u8 {
     match what.jobs(&lakeport.config, all) {
         Ok(jobs) => {
-            let parallel = what.options.parallel.or(lakeport.config.defaults.jobs).unwrap_or(1).max(1);
+            let parallel = side_by_side(lakeport, what, jobs.len());
+            lakeport.limits.jobs = parallel;
             run_all(lakeport, jobs, parallel, output).await
         }
         Err(e) => output.failure(&e, json!({})),
     }
+}
+
+/// How many of these jobs run at a time; they share one budget of memory.
+fn side_by_side(lakeport: &Lakeport, what: &What, jobs: usize) -> usize {
+    what.options.parallel.or(lakeport.config.defaults.jobs).unwrap_or(1).clamp(1, jobs.max(1))
 }
 
 /// `lakeport convert`.

@@ -36,11 +36,11 @@ pub(crate) async fn dispatch(args: Args, output: &Output) -> u8 {
 }
 
 /// The commands that need environments; sessions and helper processes end before the exit code is given.
-async fn with_lakeport(args: Args, lakeport: Lakeport, output: &Output) -> u8 {
+async fn with_lakeport(args: Args, mut lakeport: Lakeport, output: &Output) -> u8 {
     let code = match args.command {
-        Command::Run { what, all } => jobs::run(&lakeport, &what, all, output).await,
+        Command::Run { what, all } => jobs::run(&mut lakeport, &what, all, output).await,
         Command::Convert { from, file, options } => jobs::convert(&lakeport, &from, &file, &options, output).await,
-        Command::Plan { what } => match jobs::plan(&lakeport, &what, output).await {
+        Command::Plan { what } => match jobs::plan(&mut lakeport, &what, output).await {
             Ok(code) => code,
             Err(e) => finish(Err(e), output),
         },

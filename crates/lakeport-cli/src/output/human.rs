@@ -80,6 +80,8 @@ pub(crate) fn plan(plan: &PlanSummary, colour: bool) -> String {
         plan.format,
         format!("{:?}", plan.verify).to_lowercase()
     );
+    let among = if plan.limits.jobs > 1 { format!(", one of {} jobs side by side", plan.limits.jobs) } else { String::new() };
+    let _ = writeln!(out, "  memory {} for the engine{among}", show_size(plan.limits.memory));
     for t in &plan.tables {
         let s = &t.snapshot;
         let rows = s.rows.map_or_else(|| "rows not known yet".to_owned(), |n| format!("{} rows", grouped(n)));

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -109,8 +111,11 @@ pub trait Format: Send + Sync + fmt::Debug {
     /// `SourceMissing`, `SourceUnreadable`.
     fn describe(&self, path: &Path, limits: &Limits) -> Result<FileDescription>;
 
-    /// Peak memory of a helper process (hyperd), in bytes: what it holds itself, mapped file pages left out.
-    fn helper_peak(&self) -> Option<u64> {
+    /// Begins to watch the format's helper process (hyperd), if it has one.
+    ///
+    /// The value is what the helper holds itself, in bytes and without mapped file pages, and rises to the most it is seen to
+    /// hold while the value is kept. A helper is shared: jobs side by side see each other's share in it.
+    fn watch_helper(&self) -> Option<Arc<AtomicU64>> {
         None
     }
 }

@@ -4,6 +4,7 @@
 //! *Streamed*: everything else goes as Arrow IPC in COPYs of bounded size, so that hyperd's memory stays bounded too.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
@@ -21,12 +22,13 @@ mod read_back;
 mod sql;
 mod write;
 
-use process::Hyperd;
+use process::{Hyperd, Watchers};
 
 /// The format, and the one `hyperd` all its users share.
 #[derive(Debug, Default)]
 pub struct Hyper {
     hyperd: Mutex<Option<Arc<Hyperd>>>,
+    watchers: Watchers,
 }
 
 impl Hyper {
@@ -41,7 +43,7 @@ impl Hyper {
         if let Some(hyperd) = &*held {
             return Ok(Arc::clone(hyperd));
         }
-        let hyperd = Hyperd::start(limits.hyperd_memory, hyper::OLDEST_VERSION)?;
+        let hyperd = Hyperd::start(limits.hyperd_memory, hyper::OLDEST_VERSION, self.watchers.clone())?;
         *held = Some(Arc::clone(&hyperd));
         Ok(hyperd)
     }
@@ -115,8 +117,8 @@ impl Format for Hyper {
         Ok(FileDescription { format: "hyper".into(), version: None, bytes, tables })
     }
 
-    fn helper_peak(&self) -> Option<u64> {
-        self.hyperd.lock().ok()?.as_ref().map(|h| h.peak())
+    fn watch_helper(&self) -> Option<Arc<AtomicU64>> {
+        Some(self.watchers.join())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hyperdb_api::{Connection, CreateMode, HyperProcess, Parameters};
@@ -23,8 +23,39 @@ pub struct Hyperd {
     endpoint: String,
     /// Where it logs and spills; removed with it.
     scratch: tempfile::TempDir,
-    peak: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
+}
+
+/// Those who want to know the most memory `hyperd` held since they joined.
+#[derive(Debug, Default, Clone)]
+pub struct Watchers(Arc<Mutex<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    last: u64,
+    peaks: Vec<Weak<AtomicU64>>,
+}
+
+impl Watchers {
+    /// Begins to watch: the value is what is held now, and rises as long as it is kept.
+    #[must_use]
+    pub fn join(&self) -> Arc<AtomicU64> {
+        let mut watched = self.lock();
+        let peak = Arc::new(AtomicU64::new(watched.last));
+        watched.peaks.push(Arc::downgrade(&peak));
+        peak
+    }
+
+    fn tell(&self, bytes: u64) {
+        let mut watched = self.lock();
+        watched.last = bytes;
+        watched.peaks.retain(|peak| peak.upgrade().map(|peak| peak.fetch_max(bytes, Ordering::Relaxed)).is_some());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        // Plain numbers: whoever panicked left them consistent.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Hyperd {
@@ -32,7 +63,7 @@ impl Hyperd {
     ///
     /// # Errors
     /// `HyperdMissing` when none is found or it does not come up.
-    pub fn start(memory: u64, file_format: u8) -> Result<Arc<Self>> {
+    pub fn start(memory: u64, file_format: u8, watchers: Watchers) -> Result<Arc<Self>> {
         let path = install::find()?;
         let scratch = tempfile::Builder::new()
             .prefix("lakeport-hyperd-")
@@ -46,12 +77,11 @@ impl Hyperd {
             .wrap(Kind::HyperdMissing, || format!("hyperd does not start ({})", path.display()))?;
         let endpoint =
             process.endpoint().ok_or_else(|| Error::new(Kind::HyperdMissing, "hyperd started without an address"))?.to_owned();
-        let peak = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         if let Some(pid) = process.pid() {
-            watch_memory(pid, Arc::clone(&peak), Arc::clone(&stop));
+            watch_memory(pid, watchers, Arc::clone(&stop));
         }
-        Ok(Arc::new(Self { process: Mutex::new(Some(process)), endpoint, scratch, peak, stop }))
+        Ok(Arc::new(Self { process: Mutex::new(Some(process)), endpoint, scratch, stop }))
     }
 
     /// Connects to a database of one's own making, in the client's usual way.
@@ -100,12 +130,6 @@ impl Hyperd {
         Connection::without_database(&self.endpoint).wrap(Kind::HyperdMissing, || "hyperd no longer answers".into())
     }
 
-    /// The most memory it held itself (`RssAnon`), in bytes; file pages it maps are not counted.
-    #[must_use]
-    pub fn peak(&self) -> u64 {
-        self.peak.load(Ordering::Relaxed)
-    }
-
     /// Where it logs, for a post-mortem while it runs.
     #[must_use]
     pub fn log_directory(&self) -> &Path {
@@ -142,14 +166,14 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(parent.join(name))
 }
 
-/// Samples `RssAnon` of a process until told to stop; Linux only, elsewhere the peak stays 0.
-fn watch_memory(pid: u32, peak: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+/// Samples `RssAnon` of a process until told to stop; Linux only, elsewhere the watchers see 0.
+fn watch_memory(pid: u32, watchers: Watchers, stop: Arc<AtomicBool>) {
     let status = PathBuf::from(format!("/proc/{pid}/status"));
     std::thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             let Ok(text) = std::fs::read_to_string(&status) else { return };
             if let Some(bytes) = anonymous_bytes(&text) {
-                peak.fetch_max(bytes, Ordering::Relaxed);
+                watchers.tell(bytes);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
