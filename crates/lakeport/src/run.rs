@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Lakeport;
 use crate::config::Job;
-use crate::convert::{Format, Temporary, Writer, Written};
+use crate::convert::{Format, Measuring, Temporary, Writer, Written};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::{Mode, Publish};
 use crate::limits::Limits;
@@ -248,6 +248,12 @@ async fn direct(
     verify: Verify,
 ) -> Result<(Box<dyn Writer>, TableReport)> {
     blocking(move || {
+        let left = match verify {
+            Verify::None => Left::Unknown,
+            // The files' own footers tell how many rows there are, unless a condition leaves some out.
+            Verify::Counts if scan.filter.is_none() => Left::Told(Fingerprint { rows: scan.rows, columns: Vec::new() }),
+            _ => Left::measured_beside(writer.measure_source(index, &scan, verify)?)?,
+        };
         let mut partitions = Vec::new();
         for (number, group) in scan.groups.iter().enumerate() {
             let began = Instant::now();
@@ -255,18 +261,39 @@ async fn direct(
             let bytes = group.files.iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
             partitions.push(PartitionReport { name: group.name.clone(), rows, bytes, seconds: began.elapsed().as_secs_f64() });
         }
-        let left = match verify {
-            Verify::None => None,
-            // The files' own footers tell how many rows there are, unless a condition leaves some out.
-            Verify::Counts if scan.filter.is_none() => Some(Fingerprint { rows: scan.rows, columns: Vec::new() }),
-            _ => Some(writer.fingerprint_source(index, &scan, verify)?),
-        };
+        let left = left.known()?;
         let rows = partitions.iter().map(|p| p.rows).sum();
         let table =
             TableReport { table: mapping.table, rows, changed_values: serde_json::Map::new(), partitions, left, arrived: None };
         Ok((writer, table))
     })
     .await
+}
+
+/// What left the source on the direct route.
+enum Left {
+    Unknown,
+    Told(Fingerprint),
+    /// Measured while the files are loaded: a loader alone leaves part of the cores idle.
+    Measuring(std::thread::JoinHandle<Result<Fingerprint>>),
+}
+
+impl Left {
+    fn measured_beside(measuring: Measuring) -> Result<Self> {
+        let thread = std::thread::Builder::new().name("measure the source".into()).spawn(measuring);
+        Ok(Self::Measuring(thread.wrap(Kind::Unexpected, || "cannot start a thread".into())?))
+    }
+
+    fn known(self) -> Result<Option<Fingerprint>> {
+        match self {
+            Self::Unknown => Ok(None),
+            Self::Told(print) => Ok(Some(print)),
+            Self::Measuring(thread) => match thread.join() {
+                Ok(print) => print.map(Some),
+                Err(_) => Err(Error::new(Kind::Unexpected, "the thread measuring the source panicked")),
+            },
+        }
+    }
 }
 
 /// Compares what the target tells with what was sent.

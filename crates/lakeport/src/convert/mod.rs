@@ -136,11 +136,11 @@ pub trait Writer: Send {
         Err(Error::new(Kind::Unsupported, "this format has no engine of its own"))
     }
 
-    /// The fingerprint of a plain read, taken by the format's own engine from the source files.
+    /// Prepares the fingerprint of a plain read, taken by the format's own engine from the source files; may run beside `load`.
     ///
     /// # Errors
-    /// `Unsupported` for formats without one; `SourceUnreadable`.
-    fn fingerprint_source(&mut self, _table: usize, _scan: &PlainScan, _verify: Verify) -> Result<Fingerprint> {
+    /// `Unsupported` for formats without one; what is prepared fails with `SourceUnreadable` or `VerifyFailed`.
+    fn measure_source(&self, _table: usize, _scan: &PlainScan, _verify: Verify) -> Result<Measuring> {
         Err(Error::new(Kind::Unsupported, "this format has no engine of its own"))
     }
 
@@ -150,6 +150,9 @@ pub trait Writer: Send {
     /// `WriteFailed`, `OutOfSpace`.
     fn finish(self: Box<Self>) -> Result<Written>;
 }
+
+/// A fingerprint about to be taken, on a thread of the caller's choice.
+pub type Measuring = Box<dyn FnOnce() -> Result<Fingerprint> + Send>;
 
 /// One table of an existing file, opened.
 pub struct Opened {

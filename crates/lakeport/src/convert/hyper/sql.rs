@@ -176,9 +176,10 @@ pub(super) fn measures(columns: &[ColumnMapping]) -> String {
                 // Not as text: hyperd prints 15 digits, two less than a double has.
                 [format!("MIN({real})"), format!("MAX({real})"), format!("CAST(SUM(CAST({scaled} AS NUMERIC(38,0))) AS TEXT)")]
             }
+            // The start of the least text is the least start; cut once, not for each row.
             Measure::Text => [
-                format!("MIN(LEFT({c}, {TEXT_PREFIX}))"),
-                format!("MAX(LEFT({c}, {TEXT_PREFIX}))"),
+                format!("LEFT(MIN({c}), {TEXT_PREFIX})"),
+                format!("LEFT(MAX({c}), {TEXT_PREFIX})"),
                 format!("CAST(SUM(CAST(OCTET_LENGTH({c}) AS BIGINT)) AS TEXT)"),
             ],
             Measure::Bytes => [none(), none(), format!("CAST(SUM(CAST(OCTET_LENGTH({c}) AS BIGINT)) AS TEXT)")],

@@ -15,12 +15,12 @@ use hyperdb_api::Connection;
 
 use super::process::{Hyperd, absolute, release};
 use super::{read_back, sql};
-use crate::convert::{Writer, Written};
+use crate::convert::{Measuring, Writer, Written};
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 use crate::source::PlainScan;
 use crate::types::Mapping;
-use crate::verify::{Fingerprint, Verify};
+use crate::verify::Verify;
 
 /// Bytes of encoded batches handed over at a time.
 const BLOCK: usize = 1024 * 1024;
@@ -39,8 +39,6 @@ enum Order {
     End,
     /// Run a statement and answer with the rows it touched.
     Execute(String, SyncSender<Result<u64>>),
-    /// Take a fingerprint.
-    Measure(String, usize, Verify, SyncSender<Result<Fingerprint>>),
 }
 
 /// The writer.
@@ -187,15 +185,17 @@ impl Writer for HyperWriter {
         Ok(rows)
     }
 
-    fn fingerprint_source(&mut self, table: usize, scan: &PlainScan, verify: Verify) -> Result<Fingerprint> {
-        self.end_copy()?;
+    fn measure_source(&self, table: usize, scan: &PlainScan, verify: Verify) -> Result<Measuring> {
         // All groups as one relation, so that one query measures them.
         let selects: Vec<_> = (0..scan.groups.len())
             .map(|group| sql::plain_select(&self.tables[table], scan, group))
             .collect::<Option<_>>()
             .ok_or_else(|| Error::new(Kind::Unexpected, "a plain read names a column or group it does not have"))?;
         let from = format!("({})", selects.join(" UNION ALL "));
-        self.ask(|answer| Order::Measure(from, table, verify, answer))
+        // On a connection of its own, so that hyperd measures with the cores its loader leaves idle.
+        let connection = self.hyperd.connect_bare()?;
+        let tables = Arc::clone(&self.tables);
+        Ok(Box::new(move || read_back::fingerprint(&connection, &from, &tables[table], verify)))
     }
 
     fn finish(mut self: Box<Self>) -> Result<Written> {
@@ -218,9 +218,6 @@ fn work(connection: &Connection, tables: &[Mapping], inbox: &Receiver<Order>, sp
             Order::Execute(statement, answer) => {
                 let done = connection.execute_command(&statement);
                 let _ = answer.send(done.wrap(Kind::SourceUnreadable, || "hyperd cannot load the files".into()));
-            }
-            Order::Measure(from, table, verify, answer) => {
-                let _ = answer.send(read_back::fingerprint(connection, &from, &tables[table], verify));
             }
             Order::Block(_) | Order::End => return Err(Error::new(Kind::Unexpected, "a block came outside of a COPY")),
         }
