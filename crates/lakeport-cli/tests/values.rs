@@ -143,6 +143,58 @@ fn geographies_are_made_from_well_known_binary_by_wish() {
     desk.run(&["describe", "g.hyper"]).ok().says("geography").says("2 rows");
 }
 
+/// The numbers in the text that hyperd gives a geography, asked by the vendor's own reader.
+fn coordinates(desk: &Desk, file: &str) -> Vec<Vec<f64>> {
+    let code = format!(
+        r#"
+import json, re
+from tableauhyperapi import *
+with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={{"log_config": ""}}) as h:
+    with Connection(h.endpoint, {file:?}) as c:
+        rows = c.execute_list_query('select cast(at as text) from "Extract"."Extract" order by id')
+        print(json.dumps([[float(n) for n in re.findall(r"-?\d+\.?\d*", t or "")] for (t,) in rows]))
+"#
+    );
+    serde_json::from_str(&desk.python(&code)).unwrap()
+}
+
+#[test]
+fn coordinates_of_geographies_arrive_to_the_digit() {
+    let desk = Desk::new();
+    let points =
+        [[13.404_954, 52.520_008], [-179.999_999_9, -89.999_999_9], [0.1, -0.2], [180.0, 90.0], [-122.332_073_1, 47.606_209_1]];
+    let list = points.map(|[x, y]| format!("({x}, {y})")).join(", ");
+    desk.python(&format!(
+        "import struct, pyarrow as pa, pyarrow.parquet as pq\n\
+         points = [{list}]\n\
+         wkb = [struct.pack('<BIdd', 1, 1, *p) for p in points] + [None]\n\
+         wkt = [f'POINT({{x!r}} {{y!r}})' for x, y in points] + [None]\n\
+         ids = list(range(len(wkb)))\n\
+         pq.write_table(pa.table({{'id': ids, 'at': pa.array(wkb, pa.binary())}}), 'wkb.parquet')\n\
+         pq.write_table(pa.table({{'id': ids, 'at': wkt}}), 'wkt.parquet')"
+    ));
+    for from in ["wkb", "wkt"] {
+        let file = format!("{from}.hyper");
+        desk.run(&["convert", &format!("{from}.parquet"), &file, "--types", "at=geography"]).ok();
+        let read = coordinates(&desk, &file);
+        assert_eq!(read[..5], points.map(Vec::from), "{from}");
+        assert!(read[5].is_empty(), "a NULL stays one");
+    }
+    // Every corner of a polygon is among its points; hyperd adds others along the edges.
+    desk.write("p.csv", "id,at\n1,\"POLYGON((0 0, 10.5 0.25, 10.1234567 10.9876543, 0 0))\"\n");
+    desk.run(&["convert", "p.csv", "p.hyper", "--types", "at=geography"]).ok();
+    let ring = coordinates(&desk, "p.hyper").remove(0);
+    for corner in [[0.0, 0.0], [10.5, 0.25], [10.123_456_7, 10.987_654_3]] {
+        assert!(ring.chunks(2).any(|p| p == corner), "{corner:?}");
+    }
+    // Finer ones are rounded: only with consent, and counted.
+    desk.write("f.csv", "id,at\n1,POINT(13.404954123456 52.5)\n2,POINT(1 2)\n");
+    desk.run(&["convert", "f.csv", "f.hyper", "--types", "at=geography"]).fails(6, "E204").says("7 decimals").says("--lossy=at");
+    let done = desk.run(&["convert", "f.csv", "f.hyper", "--types", "at=geography", "--lossy=at", "--json"]).ok().json();
+    assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "at": 1 }));
+    assert_eq!(coordinates(&desk, "f.hyper"), [[13.404_954_1, 52.5], [1.0, 2.0]]);
+}
+
 #[test]
 fn an_interval_is_kept_as_iso_8601_text() {
     let desk = Desk::new();

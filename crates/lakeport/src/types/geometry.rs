@@ -13,6 +13,16 @@ const EWKB_SRID: u32 = 0x2000_0000;
 /// Longitude and latitude in degrees, what Tableau's geographies are in.
 const WGS_84: u32 = 4326;
 
+/// What hyperd keeps of a coordinate: it stores steps of 1e-10 radians and gives back seven decimals of a degree (measured).
+pub(super) const KEPT: &str = "coordinates of at most 7 decimals of a degree";
+
+/// Whether hyperd gives every number of a geometry's text back as it is.
+pub(super) fn is_kept(text: &str) -> bool {
+    let numbers = text.split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E')));
+    // Words have letters e, too; they are no numbers.
+    numbers.filter_map(|n| n.parse::<f64>().ok()).all(|n| format!("{n:.7}").parse() == Ok(n))
+}
+
 /// Renders each geometry as text; coordinates in the fewest digits that read back as the same double.
 ///
 /// `before` is the number of rows ahead of this array, for messages.
@@ -62,6 +72,14 @@ mod tests {
         bytes.extend(x.to_le_bytes());
         bytes.extend(y.to_le_bytes());
         bytes
+    }
+
+    #[test]
+    fn numbers_of_more_than_seven_decimals_are_told_apart() {
+        assert!(
+            is_kept("POINT(13.404954 52.520008)") && is_kept("LINESTRING(-0.1 1e1, 0.1234567 -90)") && is_kept("POINT EMPTY")
+        );
+        assert!(!is_kept("POINT(13.40495412 52)") && !is_kept("POLYGON((0 0, 1 0.123456789, 1 1, 0 0))"));
     }
 
     #[test]

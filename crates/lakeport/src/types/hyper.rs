@@ -9,7 +9,7 @@ use std::fmt;
 use arrow::datatypes::{DataType, IntervalUnit, Schema, TimeUnit};
 
 use super::walk::{self, Row, TypeTable};
-use super::{Conversion, Mapping, Verdict, Wishes, documentation};
+use super::{Conversion, Mapping, Verdict, Wishes, documentation, geometry};
 use crate::error::Result;
 
 /// The newest file-format version Lakeport writes unless the environment allows less: 3 brings 128-bit numerics.
@@ -299,9 +299,9 @@ fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
     let texts = matches!(from, A::Utf8 | A::LargeUtf8 | A::Utf8View);
     if to == HyperType::Geography {
         return match from {
-            _ if texts => widened(to, Conversion::Cast, "well-known text read by hyperd"),
-            A::Binary | A::LargeBinary | A::BinaryView => {
-                widened(to, Conversion::WellKnownText, "well-known binary, read by hyperd as text")
+            A::Utf8 | A::LargeUtf8 | A::Utf8View | A::Binary | A::LargeBinary | A::BinaryView => {
+                new(to, Conversion::WellKnownText, Verdict::Checked(geometry::KEPT.into()))
+                    .note("read by hyperd as well-known text; it adds points along the edges of lines and polygons")
             }
             _ => Row::refused("a geography is made from well-known text or binary").note("convert it in SQL to WKT text"),
         };

@@ -89,7 +89,7 @@ pub enum Conversion {
     Hex,
     /// A duration rendered as a whole number of its unit.
     Count,
-    /// A geometry's well-known binary rendered as well-known text.
+    /// A geometry's well-known text or binary as text whose digits are checked.
     WellKnownText,
     /// Nothing but NULLs.
     Nulls,

@@ -146,7 +146,7 @@ fn convert(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before:
         Conversion::Count => cast(source, &DataType::Int64, false)
             .and_then(|n| cast(&n, &column.physical, false))
             .wrap(Kind::ValueRefused, || format!("a value of column `{}` does not fit {}", column.name, column.target_type)),
-        Conversion::WellKnownText => geometry::well_known_text(source, before),
+        Conversion::WellKnownText => geography(column, source, changed, before),
         Conversion::Nulls => Ok(new_null_array(&column.physical, source.len())),
     }
 }
@@ -280,6 +280,31 @@ fn finite(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before: 
     let kept: Float64Array = floats.iter().map(|v| v.filter(|v| v.is_finite())).collect();
     *changed += (kept.null_count() - floats.null_count()) as u64;
     Ok(Arc::new(kept))
+}
+
+/// Well-known text whose coordinates hyperd keeps to the digit; with consent the others are counted and rounded by it.
+fn geography(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, before: u64) -> Result<ArrayRef> {
+    let text = match source.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => cast(source, &DataType::Utf8, false)
+            .wrap(Kind::Unexpected, || format!("column `{}` does not hold texts", column.name))?,
+        _ => geometry::well_known_text(source, before)?,
+    };
+    let fine = |t: Option<&str>| t.is_some_and(|t| !geometry::is_kept(t));
+    let differing = text.as_string::<i32>().iter().filter(|t| fine(*t)).count();
+    if differing > 0 && !column.accepted {
+        let row = text.as_string::<i32>().iter().position(fine).unwrap_or(0);
+        let what = format!("a value of column `{}` cannot be kept exactly as {}", column.name, column.target_type);
+        return Err(Error::new(Kind::ValueRefused, what)
+            .because(format!(
+                "{} in row {} of its partition stream; expected {}",
+                show(&text, row),
+                before + row as u64 + 1,
+                geometry::KEPT
+            ))
+            .help(format!("let them be rounded, by less than a millimetre, with --lossy={}", column.name)));
+    }
+    *changed += differing as u64;
+    Ok(text)
 }
 
 /// Bytes as hexadecimal digits, in lower case.
