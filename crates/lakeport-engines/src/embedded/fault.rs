@@ -51,12 +51,25 @@ pub(super) fn path(shown: &str, error: object_store::path::Error) -> Error {
 /// A failure while the query is understood.
 pub(super) fn sql(error: DataFusionError) -> Error {
     let said = error.strip_backtrace();
+    if let Some(name) = named_twice(&said) {
+        let message = format!("two columns of the query are called `{name}`");
+        return Error::new(Kind::DuplicateColumn, message).at("column", name).help("rename one of them in SQL");
+    }
     let help = suggestion(&said);
     let error = plain(error, Kind::SqlInvalid, "the SQL is not valid");
     match help {
         Some(name) if error.kind() == Kind::SqlInvalid => error.help(format!("did you mean `{name}`?")),
         _ => error,
     }
+}
+
+/// The name of which DataFusion says that two expressions of one SELECT have it.
+fn named_twice(said: &str) -> Option<String> {
+    let (_, rest) = said.split_once("Projections require unique expression names but the expression \"")?;
+    let expression = rest.split_once("\" at position")?.0;
+    let name =
+        expression.rsplit_once(" AS ").map_or_else(|| expression.rsplit('.').next().unwrap_or(expression), |(_, name)| name);
+    Some(name.trim_matches('"').to_owned())
 }
 
 /// A failure while rows are read.
@@ -69,7 +82,7 @@ fn plain(error: DataFusionError, kind: Kind, message: &str) -> Error {
     let (kind, message) = match root {
         DataFusionError::ResourcesExhausted(_) => {
             return Error::new(Kind::OutOfSpace, "the query needs more memory than it may use")
-                .help("raise --memory, or make the query smaller: fewer columns, a condition, an aggregate before a join")
+                .help("raise --memory, run fewer jobs side by side, or make the query smaller: fewer columns, a condition, an aggregate before a join")
                 .because(error);
         }
         DataFusionError::ObjectStore(_) => {

@@ -102,7 +102,8 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>> {
     let failed = || format!("cannot list {}", root.display());
     let prefix = prefix.trim_matches('/');
     let mut listed = Vec::new();
-    for entry in std::fs::read_dir(root).wrap(Kind::TargetMissing, failed)? {
+    let entries = std::fs::read_dir(root).wrap(Kind::TargetMissing, failed);
+    for entry in entries.map_err(|e| e.help("the first publish makes the directory; else correct `root` or the path"))? {
         let entry = entry.wrap(Kind::TargetMissing, failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         // Temporary files of others are nobody's business.
