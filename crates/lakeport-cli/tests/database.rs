@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::support::{Desk, judge, python};
 
 /// What the desk's databases are reached by.
-struct Base {
+pub(crate) struct Base {
     /// For the judges.
-    uri: String,
+    pub(crate) uri: String,
     /// The environment in `lakeport.toml`.
-    env: String,
+    pub(crate) env: String,
     _server: Option<Postgres>,
 }
 
@@ -48,7 +48,7 @@ fn as_somebody(program: &Path) -> Command {
     command
 }
 
-fn postgres() -> Base {
+pub(crate) fn postgres() -> Base {
     let data = tempfile::tempdir().unwrap();
     std::fs::set_permissions(data.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let at = data.path().join("data");
@@ -80,7 +80,7 @@ fn postgres() -> Base {
     Base { uri, env, _server: Some(server) }
 }
 
-fn sqlite(desk: &Desk) -> Base {
+pub(crate) fn sqlite(desk: &Desk) -> Base {
     let uri = desk.path().join("t.db").display().to_string();
     let env = format!("[env.db]\ntype = \"database\"\ndriver = \"sqlite\"\nuri = \"{uri}\"\n");
     Base { uri, env, _server: None }

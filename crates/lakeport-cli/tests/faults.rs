@@ -151,7 +151,7 @@ fn begin(mut command: Command) -> Child {
 }
 
 /// Asks the sandbox's own endpoints, not the API. HTTP/1.0, so that the body ends with the connection.
-fn ask(url: &str, method: &str, path: &str, body: &str) -> Vec<u8> {
+pub(crate) fn ask(url: &str, method: &str, path: &str, body: &str) -> Vec<u8> {
     let host = url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();

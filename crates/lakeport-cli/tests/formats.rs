@@ -106,17 +106,6 @@ fn the_alteryx_profile_of_parquet_is_flat_and_snappy() {
 }
 
 #[test]
-fn empty_tables_keep_their_columns_in_every_format() {
-    let desk = Desk::new();
-    desk.parquet("t.parquet", "pa.table({'a': pa.array([], pa.int64()), 'b': pa.array([], pa.string())})");
-    for file in ["t.csv", "t.ndjson", "u.parquet", "t.avro", "t.orc"] {
-        let done = desk.run(&["convert", "t.parquet", file, "--json"]).ok().json();
-        assert_eq!(done["tables"][0]["rows"], 0, "{file}");
-    }
-    assert_eq!(std::fs::read_to_string(desk.path().join("t.csv")).unwrap(), "a,b\n");
-}
-
-#[test]
 fn files_of_formats_with_their_own_reader_are_sources() {
     let desk = Desk::new();
     desk.parquet("t.parquet", "{'id': [1, 2, 3], 'name': ['a', None, 'c']}");

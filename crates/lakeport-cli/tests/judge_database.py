@@ -2,6 +2,8 @@
 
     judge_database.py compare URI TABLE   every column of the torture table, in what the dialect's docs page says it becomes
     judge_database.py rows URI SQL        the rows of a query, as JSON
+    judge_database.py count URI TABLE     how many rows a table, given as SQL names it, holds; null where there is none
+    judge_database.py do URI SQL          runs a statement
     judge_database.py watch URI TABLE     counts rows again and again until its input ends; prints the distinct counts
 """
 
@@ -62,6 +64,22 @@ def rows(uri, sql):
     print(json.dumps([[plain(v) for v in row] for row in cursor.fetchall()]))
 
 
+def count(uri, table):
+    cursor = connect(uri).cursor()
+    try:
+        cursor.execute(f"select count(*) from {table}")
+    except Exception as e:
+        assert "no such table" in str(e) or "does not exist" in str(e), e
+        return print("null")
+    print(cursor.fetchone()[0])
+
+
+def do(uri, sql):
+    connection = connect(uri)
+    connection.execute(sql)
+    connection.commit()
+
+
 def watch(uri, table):
     import threading
 
@@ -75,4 +93,4 @@ def watch(uri, table):
 
 
 if __name__ == "__main__":
-    {"compare": compare, "rows": rows, "watch": watch}[sys.argv[1]](*sys.argv[2:])
+    {"compare": compare, "rows": rows, "count": count, "do": do, "watch": watch}[sys.argv[1]](*sys.argv[2:])

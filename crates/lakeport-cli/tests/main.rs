@@ -1,10 +1,10 @@
 //! Drives the real binary, with real hyperd and judges that Lakeport did not write.
 
 mod bad_input;
+mod batteries;
 mod database;
 mod dataframe;
 mod delta;
-mod edges;
 mod faults;
 mod formats;
 mod killed;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::support::{Desk, judge};
 
 /// A server that ends when this process does: it lives as long as the pipe to its keeper is open.
-struct Server {
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     _keeper: Child,
     _pipe: ChildStdin,
 }
@@ -48,7 +48,7 @@ fn spark_python() -> String {
 }
 
 /// The one real server of this binary.
-fn spark() -> &'static Server {
+pub(crate) fn spark() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
         let found = Command::new(spark_python()).args(["-c", "import pyspark; print(pyspark.__path__[0])"]).output().unwrap();
