@@ -354,7 +354,7 @@ impl What {
         if jobs.is_empty() {
             let e = Error::new(Kind::Usage, "no job is named");
             return Err(if config.job.is_empty() {
-                e.help("name one of lakeport.toml, or give --from and --to")
+                e.help("no configuration has one: write it into lakeport.toml, or give --from and --to")
             } else {
                 e.help(format!("the jobs are {}; --all runs them all", config.job.keys().cloned().collect::<Vec<_>>().join(", ")))
             });

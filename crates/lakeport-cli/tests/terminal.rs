@@ -129,3 +129,24 @@ fn the_peak_of_hyperd_is_that_of_the_job() {
     assert!(none == 0 && large > 0 && kept > 0 && small >= kept && small - kept < large / 2, "{none} {large} {kept} {small}");
     assert_eq!(peak("c"), (0, 0), "a job without hyperd has no part in it");
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let desk = Desk::new();
+    for args in [&["config", "schema"][..], &["completions", "zsh"], &["formats", "--json"], &["explain"]] {
+        let mut child =
+            desk.command(args).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let done = child.wait_with_output().unwrap();
+        assert_eq!(done.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+#[test]
+fn a_run_that_could_not_be_planned_is_reported_by_its_name() {
+    let desk = Desk::new();
+    desk.write("lakeport.toml", "[job.lost]\nfrom = \"nowhere.csv\"\nto = \"x.hyper\"\n");
+    desk.run(&["run", "lost"]).fails(3, "E130");
+    let report = desk.run(&["report"]).ok();
+    assert!(report.stdout.contains("failed lost (exit 3)\nerror[E130]"), "{}", report.stdout);
+}

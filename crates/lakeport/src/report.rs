@@ -20,6 +20,8 @@ pub struct Report {
     pub schema: u32,
     /// Whether the run succeeded.
     pub ok: bool,
+    /// The job's name, or `from → to` of an ad-hoc run.
+    pub job: String,
     /// The run's id; its directory under `.lakeport/runs`.
     pub id: String,
     /// Lakeport's version.

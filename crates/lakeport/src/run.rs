@@ -50,7 +50,7 @@ impl Lakeport {
     /// Plans and runs one job; the report is saved in either case.
     pub async fn run(&self, name: &str, job: &Job, listen: Listener<'_>) -> Outcome {
         let began = Instant::now();
-        let mut report = blank();
+        let mut report = blank(name);
         let mut helper = None;
         let result = self.run_inner(name, job, listen, &mut report, &mut helper).await.at("job", name);
         report.peak_memory.hyperd = helper.map_or(0, |peak| peak.load(Ordering::Relaxed));
@@ -347,12 +347,13 @@ impl<'a> Clock<'a> {
     }
 }
 
-fn blank() -> Report {
+fn blank(job: &str) -> Report {
     let started = chrono::Utc::now();
     let unique = uuid::Uuid::new_v4().simple().to_string();
     Report {
         schema: SCHEMA,
         ok: false,
+        job: job.to_owned(),
         id: format!("{}-{}", started.format("%Y%m%dT%H%M%S%3fZ"), &unique[..6]),
         lakeport: env!("CARGO_PKG_VERSION"),
         started,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{directory, facts};
 use crate::args::ConfigCommand;
-use crate::output::Output;
+use crate::output::{Output, print_json};
 
 /// What `lakeport init` writes.
 const TEMPLATE: &str = include_str!("init.toml");
@@ -70,7 +70,7 @@ pub(super) fn config(config: &Config, what: &ConfigCommand, output: &Output) -> 
         ConfigCommand::Schema => {
             let schema = Config::json_schema();
             // A schema is a document of its own: editors take it as it is.
-            println!("{}", serde_json::to_string_pretty(&schema).wrap(Kind::Unexpected, || "the schema is no JSON".into())?);
+            print_json(&serde_json::to_value(&schema).wrap(Kind::Unexpected, || "the schema is no JSON".into())?);
         }
     }
     Ok(())

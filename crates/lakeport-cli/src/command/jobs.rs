@@ -16,7 +16,7 @@ use serde_json::json;
 use super::value;
 use crate::args::{ActionArg, Options, What};
 use crate::output::progress::Progress;
-use crate::output::{Output, human};
+use crate::output::{Output, human, print_json};
 
 /// `lakeport plan`: shows every plan, also those that a run would refuse, and fails as the run would.
 pub(super) async fn plan(lakeport: &mut Lakeport, what: &What, output: &Output) -> Result<u8> {
@@ -104,7 +104,7 @@ async fn run_all(lakeport: &Lakeport, jobs: Vec<(String, Job)>, parallel: usize,
                     "schema": lakeport::report::SCHEMA, "ok": false, "exit_code": code, "error": worst,
                     "failed": failed, "runs": several.iter().map(value).collect::<Vec<_>>(),
                 });
-                println!("{}", serde_json::to_string_pretty(&document).unwrap_or_default());
+                print_json(&document);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! `formats`, `explain`, `completions`: what Lakeport can do, and what its errors mean.
 
+use std::io::Write;
+
 use clap::CommandFactory;
 use lakeport::advice;
 use lakeport::convert::Formats;
@@ -87,6 +89,9 @@ fn wrapped(text: &str) -> String {
 /// `lakeport completions`.
 #[expect(clippy::unnecessary_wraps, reason = "every command has one shape")]
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<()> {
-    clap_complete::generate(shell, &mut Args::command(), "lakeport", &mut std::io::stdout());
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "lakeport", &mut text);
+    // A reader that has seen enough is no failure.
+    let _ = std::io::stdout().write_all(&text);
     Ok(())
 }

@@ -212,8 +212,11 @@ pub(crate) fn past(run: &Value) -> String {
     let seconds = |v: Option<&Value>| format!("{:.2} s", v.and_then(Value::as_f64).unwrap_or(0.0));
     let mut out = format!("run {} · {} · {}\n", text("/id"), text("/started"), seconds(run.get("seconds")));
     let ok = run["ok"].as_bool().unwrap_or(false);
-    let _ = writeln!(out, "{} {} (exit {})", if ok { "done" } else { "failed" }, text("/plan/job"), number(run.get("exit_code")));
-    let _ = writeln!(out, "{} → {}", text("/plan/from"), text("/plan/to"));
+    let _ = writeln!(out, "{} {} (exit {})", if ok { "done" } else { "failed" }, text("/job"), number(run.get("exit_code")));
+    // A run that could not be planned got no further than its name.
+    if run.get("plan").is_some() {
+        let _ = writeln!(out, "{} → {}", text("/plan/from"), text("/plan/to"));
+    }
     if !ok {
         let _ = writeln!(out, "error[{}]: {}", text("/error/code"), text("/error/message"));
         for cause in run.pointer("/error/causes").and_then(Value::as_array).into_iter().flatten() {

@@ -70,7 +70,8 @@ fn document(ok: bool, fields: Value) -> Value {
     Value::Object(document)
 }
 
-fn print_json(document: &Value) {
+/// Prints one JSON document; a reader that has seen enough is no failure.
+pub(crate) fn print_json(document: &Value) {
     let text = serde_json::to_string_pretty(document).unwrap_or_default();
     let _ = writeln!(std::io::stdout(), "{text}");
 }
