@@ -167,6 +167,11 @@ fn equal_names_are_refused_and_names_that_differ_in_case_told_apart() {
     for format in all(&desk) {
         assert_eq!(format.refused(&desk, "twice.parquet", &[], 6), "E202", "{}", format.name);
         if !format.lines_only {
+            if format.convert(&desk, "case.parquet", &[]).code == 6 {
+                // Where such names are one, they are refused as equal ones are.
+                assert_eq!(format.refused(&desk, "case.parquet", &[], 6), "E202", "{}", format.name);
+                continue;
+            }
             let report = format.kept(&desk, "case.parquet", &[]);
             let (names, rows) = format.read_by_others(&desk);
             assert_eq!((&names, &rows), (&planned(&report), &json!([["1", "2"]])), "{}", format.name);
@@ -337,11 +342,11 @@ fn create_leaves_what_is_there() {
 #[test]
 fn a_killed_run_leaves_the_old_or_the_new() {
     let desk = Desk::new();
-    desk.parquet("old.parquet", "{'s': ['what was there']}");
+    desk.parquet("old.parquet", "{'id': pa.array([0], pa.int32()), 's': ['what was there']}");
     desk.parquet("t.parquet", "{'id': pa.array(range(300_000), pa.int32()), 's': ['some text of a row'] * 300_000}");
     for format in all(&desk) {
         let only: &[&str] = if format.lines_only { &["--types", "id=drop"] } else { &[] };
-        format.kept(&desk, "old.parquet", &[]);
+        format.kept(&desk, "old.parquet", only);
         let args = [&["convert", "t.parquet", &format.file], only].concat();
         let mut child = desk.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(350));

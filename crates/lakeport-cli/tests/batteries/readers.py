@@ -73,6 +73,13 @@ def arrow(path):
     return table.column_names, list(zip(*(column.to_pylist() for column in table.columns)))
 
 
+def delta(path):
+    import judge_delta
+
+    table = judge_delta.by_delta_rs(path)
+    return table.column_names, list(zip(*(column.to_pylist() for column in table.columns)))
+
+
 READERS = {
     ".hyper": hyper,
     ".xlsx": excel,
@@ -83,6 +90,7 @@ READERS = {
     ".avro": avro,
     ".orc": arrow,
     ".parquet": arrow,
+    ".delta": delta,
 }
 
 path = sys.argv[1]
