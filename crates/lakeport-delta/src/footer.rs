@@ -59,7 +59,7 @@ impl Footer {
         let leaves = metadata.file_metadata().schema_descr();
         for (at, leaf) in leaves.columns().iter().enumerate() {
             let [name] = leaf.path().parts() else { continue };
-            let Ok((index, field)) = schema.column_with_name(name).ok_or(()) else { continue };
+            let Some((index, field)) = schema.column_with_name(name) else { continue };
             if let Some(count) = nulls_of(metadata, at) {
                 nulls.insert(name.clone(), count);
             }

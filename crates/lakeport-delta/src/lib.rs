@@ -1,4 +1,4 @@
-//! Delta tables as a target, through delta-rs.
+//! Delta tables as a target and as a source, through delta-rs.
 //!
 //! A publish puts one Parquet file into the table's directory and commits it: the table is at its old version or at the new
 //! one, whatever happens between. Nothing here knows of lakes, engines or the command line; what delta-rs is made of is
@@ -23,6 +23,9 @@ mod protocol;
 mod schema;
 mod sweep;
 mod target;
+mod version;
+
+pub use version::{DataFile, Version};
 
 use place::Place;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deltalake_core::kernel::EagerSnapshot;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
-use lakeport::error::{Error, Kind, Result, Wrap};
+use lakeport::error::{Kind, Result, Wrap};
 use lakeport::export::store::object_store_for;
 use lakeport::source::{Location, local_path};
 use object_store::ObjectStore;
@@ -30,23 +30,22 @@ pub(crate) struct Place {
 impl Place {
     /// Opens the stores; reaches nothing yet.
     pub(crate) fn open(at: &Location) -> Result<Self> {
-        let (store, path, url, directory) = match local_path(&at.url) {
-            Some(directory) => {
-                let failed = || format!("{} is no path", directory.display());
-                let directory = std::path::absolute(&directory).wrap(Kind::Usage, failed)?;
-                let path = Path::from_absolute_path(&directory).wrap(Kind::Usage, failed)?;
-                let url = Url::from_directory_path(&directory).map_err(|()| Error::new(Kind::Usage, failed()))?;
-                let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
-                (store, path, url, Some(directory))
-            }
-            None => {
-                let (store, path) = object_store_for(at)?;
-                let mut url = Url::parse(&at.url).wrap(Kind::ConfigInvalid, || format!("`{}` is no URL", at.url))?;
-                // The log's reader takes the whole path of the URL for the one inside the store: some URLs name the bucket there.
-                url.set_path(path.as_ref());
-                (store, path, url, None)
-            }
+        let Some(directory) = local_path(&at.url) else {
+            let (store, path) = object_store_for(at)?;
+            return Self::over(store, path, at, None);
         };
+        let failed = || format!("{} is no path", directory.display());
+        let directory = std::path::absolute(&directory).wrap(Kind::Usage, failed)?;
+        let path = Path::from_absolute_path(&directory).wrap(Kind::Usage, failed)?;
+        Self::over(Arc::new(LocalFileSystem::new()), path, at, Some(directory))
+    }
+
+    /// Takes a store that is open already, and the table's path in it.
+    pub(crate) fn over(store: Arc<dyn ObjectStore>, path: Path, at: &Location, directory: Option<PathBuf>) -> Result<Self> {
+        let root = if at.is_local() { "file:///" } else { &at.url };
+        let mut url = Url::parse(root).wrap(Kind::ConfigInvalid, || format!("`{}` is no URL", at.url))?;
+        // The log's reader takes the whole path of the URL for the one inside the store: some URLs name the bucket there.
+        url.set_path(path.as_ref());
         let inside: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&store), path));
         let log = default_logstore(inside, store, &url, &StorageConfig::default());
         Ok(Self { at: at.clone(), directory, log })

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 const WALL_CLOCKS: &str = "timestampNtz";
 /// Features that a whole file added or removed needs nothing done for.
 const FREE: [&str; 6] = ["appendOnly", WALL_CLOCKS, "changeDataFeed", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck"];
+/// Features that a reader of whole files by their own names needs nothing for; what uses the first is told file by file.
+const READ: [&str; 4] = ["deletionVectors", WALL_CLOCKS, "v2Checkpoint", "vacuumProtocolCheck"];
 /// Features that demand something only where a column's metadata has this key.
 const BY_COLUMN: [(&str, &str); 3] = [
     ("invariants", "delta.invariants"),
@@ -53,6 +55,19 @@ pub(crate) fn ensure_writable(snapshot: &EagerSnapshot) -> Result<()> {
         if used {
             return no(format!("has the feature {feature}, which Lakeport does not write"));
         }
+    }
+    Ok(())
+}
+
+/// Refuses a table that asks of its readers what is not done here.
+pub(crate) fn ensure_readable(snapshot: &EagerSnapshot) -> Result<()> {
+    let mapped = snapshot.metadata().configuration().get("delta.columnMapping.mode").is_some_and(|m| m != "none");
+    for feature in features(&as_json(snapshot.protocol())?, "readerFeatures") {
+        if READ.contains(&feature.as_str()) || (feature == "columnMapping" && !mapped) {
+            continue;
+        }
+        let message = format!("the Delta table has the feature {feature}, which Lakeport does not read");
+        return Err(Error::new(Kind::Unsupported, message).help("read it through a Spark environment"));
     }
     Ok(())
 }

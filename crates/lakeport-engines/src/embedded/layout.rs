@@ -1,7 +1,8 @@
 //! Which files make up a table: a file, a directory, a glob or a tree of partition directories.
 //!
 //! What is listed here is exactly what is read and what the snapshot names; nothing lists again later. Tables of formats
-//! that keep their own list of files (Delta, Iceberg, Hudi) are refused: read as plain files they would show deleted rows.
+//! that keep their own list of files are read by it (Delta) or refused (Iceberg, Hudi): as plain files they would show
+//! deleted rows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 
+use super::delta::{self, Log};
 use super::fault;
 use super::hive;
 use super::store::{Place, StoreKind};
@@ -85,9 +87,16 @@ pub(super) struct Layout {
     pub(super) kind: FileKind,
     pub(super) files: Vec<DataFile>,
     pub(super) partitions: Vec<FieldRef>,
+    /// What a log says of them, where there is one.
+    pub(super) log: Option<Log>,
 }
 
 impl Layout {
+    /// The name in snapshots.
+    pub(super) fn name(&self) -> &'static str {
+        if self.log.is_some() { "delta" } else { self.kind.name() }
+    }
+
     /// Finds the table a location names.
     pub(super) async fn detect(location: &Location) -> Result<Self> {
         let place = Place::of(location)?;
@@ -131,6 +140,9 @@ impl Layout {
         if entries.is_empty() && !place.is_local() {
             return Ok(None);
         }
+        if delta::is_table(&place.path, &entries) {
+            return delta::layout(place).await.map(Some);
+        }
         refuse_managed(place, &place.path, &entries).await?;
         Self::directory(place, entries).map(Some)
     }
@@ -150,7 +162,7 @@ impl Layout {
             refuse_managed(place, &parent, &[]).await?;
         }
         let file = DataFile { meta, packing, values: Vec::new(), partition: String::new() };
-        Ok(Self { place: place.clone(), kind, files: vec![file], partitions: Vec::new() })
+        Ok(Self { place: place.clone(), kind, files: vec![file], partitions: Vec::new(), log: None })
     }
 
     fn directory(place: &Place, entries: Vec<ObjectMeta>) -> Result<Self> {
@@ -270,7 +282,7 @@ impl Layout {
                 partition,
             })
             .collect();
-        Ok(Self { place: place.clone(), kind, files, partitions })
+        Ok(Self { place: place.clone(), kind, files, partitions, log: None })
     }
 
     /// A file's path as people write it.
@@ -359,6 +371,10 @@ async fn refuse_managed(place: &Place, base: &Path, entries: &[ObjectMeta]) -> R
     }
     match found {
         None => Ok(()),
+        Some("Delta") => {
+            Err(Error::new(Kind::Unsupported, "this is a part of a Delta table, whose log says which rows are in it")
+                .help("name the table's own directory, and take the part by a condition with --where"))
+        }
         Some(format) => Err(Error::new(Kind::Unsupported, format!("this is a {format} table, which comes in a later version"))
             .help(format!("reading its files as plain Parquet would show rows the {format} table does not have"))),
     }

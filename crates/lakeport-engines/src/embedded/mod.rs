@@ -14,6 +14,7 @@
 
 mod bytes;
 mod csv;
+mod delta;
 mod evidence;
 mod fault;
 mod hive;
@@ -142,8 +143,13 @@ fn snapshot(query: &Query, tables: &[Arc<LakeTable>]) -> Snapshot {
     }
     let id: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let layout = match tables {
-        [one] => one.layout.kind.name(),
+        [one] => one.layout.name(),
         _ => "sql",
+    };
+    // A table that counts its versions is told by them.
+    let id = match tables.iter().map(|t| t.layout.log.as_ref()).collect::<Vec<_>>().as_slice() {
+        [Some(log)] => log.version.to_string(),
+        _ => id,
     };
     // With SQL, a condition or a limit only reading tells.
     let whole = query.sql.is_none() && query.filter.is_none() && query.limit.is_none();

@@ -30,7 +30,7 @@ use super::layout::{DataFile, FileKind, Layout, Packing};
 use super::parquet::{self, Footers};
 use super::store::store_url;
 use super::text::{TextFile, TextSource};
-use super::{csv, ndjson};
+use super::{csv, delta, ndjson};
 
 /// How much larger packed text is assumed to be once unpacked; only the planner's guess at sizes depends on it.
 const PACKED: u64 = 8;
@@ -59,7 +59,7 @@ impl LakeTable {
         let runtime = context.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&layout.place.store));
         let found = understand(&layout, &runtime).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
-        let Understood { schema, rows, statistics, uniform, peculiar, headers } = found;
+        let Understood { schema, rows, statistics, uniform, peculiar, headers } = by_the_log(&layout, found);
         drop_doubled_partitions(&mut layout, &schema);
         let mut headers = headers.into_iter();
         let files = layout.files.iter().zip(statistics).map(|(file, known)| {
@@ -224,6 +224,18 @@ async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood>
     };
     let statistics = rows.iter().zip(&layout.files).map(|(rows, file)| text_statistics(&schema, *rows, file)).collect();
     Ok(Understood { schema, rows, statistics, uniform: false, peculiar: None, headers })
+}
+
+/// Where a log says the columns, they are the table's; what the files say is theirs.
+fn by_the_log(layout: &Layout, found: Understood) -> Understood {
+    let Some(log) = &layout.log else { return found };
+    if delta::agree(&log.columns, &found.schema) {
+        return Understood { schema: Arc::clone(&log.columns), ..found };
+    }
+    let unknown = vec![ColumnStatistics::new_unknown(); log.columns.fields().len()];
+    let statistics = found.statistics.into_iter().map(|s| Statistics { column_statistics: unknown.clone(), ..s }).collect();
+    let peculiar = Some("the files of the Delta table do not all have its columns".to_owned());
+    Understood { schema: Arc::clone(&log.columns), statistics, peculiar, ..found }
 }
 
 fn text_statistics(schema: &Schema, rows: u64, file: &DataFile) -> Statistics {

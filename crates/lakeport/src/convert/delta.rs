@@ -24,7 +24,7 @@ impl Format for Delta {
             name: "delta",
             extensions: &["delta"],
             write: true,
-            read: false,
+            read: true,
             lake: true,
             many_tables: false,
             max_rows: None,
