@@ -25,3 +25,4 @@ pub mod verify;
 pub use error::{Error, Kind, Result};
 pub use lakeport::Lakeport;
 pub use limits::Limits;
+pub use nearest::nearest;

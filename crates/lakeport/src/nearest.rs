@@ -1,7 +1,8 @@
 //! The name a misspelt one was probably meant to be.
 
 /// The candidate nearest to `wanted` by edits, transpositions included; `None` when nothing is near.
-pub(crate) fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// Below this likeness a suggestion would be a guess.
     const LIKE: f64 = 0.4;
     let (wanted, likeness) = (wanted.to_lowercase(), strsim::normalized_damerau_levenshtein);

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::catalog::Session;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
-use lakeport::source::{Comparison, Literal, PlainColumn, PlainScan, PlainSource, Predicate, ScanGroup};
+use lakeport::source::{Comparison, Literal, PlainColumn, PlainScan, PlainSource, Predicate, ScanGroup, loadable};
 
 use super::layout::FileKind;
 use super::table::LakeTable;
@@ -76,33 +76,6 @@ fn passable(name: &str, data_type: &DataType) -> Result<(), String> {
         T::Struct(fields) => fields.iter().try_for_each(|f| passable(name, f.data_type())),
         T::List(item) | T::LargeList(item) => passable(name, item.data_type()),
         other => loadable(name, other),
-    }
-}
-
-/// Whether every loader reads a column of this type as the same values.
-fn loadable(name: &str, data_type: &DataType) -> Result<(), String> {
-    use DataType as T;
-    match data_type {
-        T::Boolean
-        | T::Int8
-        | T::Int16
-        | T::Int32
-        | T::Int64
-        | T::UInt8
-        | T::UInt16
-        | T::UInt32
-        | T::Float32
-        | T::Float64
-        | T::Decimal128(_, _)
-        | T::Utf8
-        | T::LargeUtf8
-        | T::Utf8View
-        | T::Binary
-        | T::LargeBinary
-        | T::BinaryView
-        | T::Date32
-        | T::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond, _) => Ok(()),
-        other => Err(format!("column `{name}` is of type {other}, which is read by the embedded engine")),
     }
 }
 

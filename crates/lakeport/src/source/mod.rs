@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::limits::Limits;
 
 mod plain;
-pub use plain::{Comparison, Literal, PlainColumn, PlainScan, PlainSource, Predicate, ScanGroup};
+pub use plain::{Comparison, Literal, PlainColumn, PlainScan, PlainSource, Predicate, ScanGroup, loadable};
 
 /// Record batches as they come, each or an error.
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;

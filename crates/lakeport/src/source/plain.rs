@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 
 /// A plain read: files in groups, columns picked from them, a condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,53 @@ pub struct PlainScan {
     pub filter: Option<Predicate>,
     /// Rows of all files by their footers, before the condition.
     pub rows: u64,
+}
+
+impl PlainScan {
+    /// All columns and rows of files that have exactly this schema.
+    ///
+    /// # Errors
+    /// The column that a loader may read differently, or not at all.
+    pub fn of_files(name: &str, files: Vec<PathBuf>, schema: &Schema, rows: u64) -> Result<Self, String> {
+        let columns = schema.fields().iter().map(|field| {
+            loadable(field.name(), field.data_type())?;
+            let source = PlainSource::File(field.name().clone());
+            Ok(PlainColumn { name: field.name().clone(), data_type: field.data_type().clone(), source })
+        });
+        let columns = columns.collect::<Result<_, String>>()?;
+        let group = ScanGroup { name: name.to_owned(), files, values: Vec::new() };
+        Ok(Self { groups: vec![group], columns, filter: None, rows })
+    }
+}
+
+/// Whether every loader reads a Parquet column of this type as the same values.
+///
+/// # Errors
+/// Column and type, in words.
+pub fn loadable(name: &str, data_type: &DataType) -> Result<(), String> {
+    use DataType as T;
+    match data_type {
+        T::Boolean
+        | T::Int8
+        | T::Int16
+        | T::Int32
+        | T::Int64
+        | T::UInt8
+        | T::UInt16
+        | T::UInt32
+        | T::Float32
+        | T::Float64
+        | T::Decimal128(_, _)
+        | T::Utf8
+        | T::LargeUtf8
+        | T::Utf8View
+        | T::Binary
+        | T::LargeBinary
+        | T::BinaryView
+        | T::Date32
+        | T::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond, _) => Ok(()),
+        other => Err(format!("column `{name}` is of type {other}, which is read batch by batch")),
+    }
 }
 
 /// Files of one directory with the values its path gives.

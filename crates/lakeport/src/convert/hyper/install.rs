@@ -1,6 +1,7 @@
 //! Where `hyperd` is found, and how it is installed: pinned and checksummed.
 //!
-//! Looked for in this order: `HYPERD_PATH`, an installed Python package `tableauhyperapi`, Lakeport's cache.
+//! Looked for in this order: `HYPERD_PATH`, an installed Python package `tableauhyperapi` (first of the Python that this
+//! program was installed beside), Lakeport's cache.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,10 +35,11 @@ pub fn find() -> Result<PathBuf> {
             Err(Error::new(Kind::HyperdMissing, format!("HYPERD_PATH names {}, where no hyperd lies", candidate.display())))
         };
     }
-    for python in ["python3", "python"] {
-        match installed_with(python) {
+    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("python3")).filter(|python| python.is_file());
+    for python in beside.into_iter().chain(["python3".into(), "python".into()]) {
+        match installed_with(&python) {
             Some(path) => return Ok(path),
-            None => looked.push(format!("{python}: no tableauhyperapi")),
+            None => looked.push(format!("{}: no tableauhyperapi", python.display())),
         }
     }
     let cached = cached()?;
@@ -65,7 +67,7 @@ pub fn cached() -> Result<PathBuf> {
 }
 
 /// The `hyperd` of a Python's installed package, found without importing it.
-fn installed_with(python: &str) -> Option<PathBuf> {
+fn installed_with(python: &Path) -> Option<PathBuf> {
     const FIND: &str = "import importlib.util as u,os;s=u.find_spec('tableauhyperapi');\
                         print(os.path.join(os.path.dirname(s.origin),'bin','hyper','hyperd') if s and s.origin else '')";
     let output =
