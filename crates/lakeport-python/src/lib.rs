@@ -1,168 +1,177 @@
-//! Lakeport inside Spark: the native half of the Python module `pyspark_lakeport`.
+//! Lakeport inside Spark: the native half of the Python packages `lakeport` and `pyspark_lakeport`.
 //!
-//! Tasks call [`write_part`], the commit calls [`publish`]; [`check`] is called before any task starts. No DataFusion is linked:
-//! the parts are read by the parquet crate.
+//! [`prepare`] is called on the driver before any task starts, [`write_part`] in the tasks, [`publish`] in the commit. No
+//! DataFusion is linked: the parts are loaded by hyperd itself, or read by the parquet crate.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lakeport::Lakeport;
-use lakeport::config::{Config, Job, LossyConfig};
 use lakeport::error::{Error, Kind, Result, Wrap};
-use lakeport::export::Mode;
 use lakeport::limits::Limits;
+use lakeport::source::Location;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
+use tokio::runtime::Runtime;
 
+mod options;
 mod parts;
+mod stage;
 
+use options::{Options, Request};
 use parts::{Part, Parts};
+use stage::Stage;
 
-/// Options that a data frame is written with, as Spark hands them over: all texts.
-type Options = BTreeMap<String, String>;
+/// A place of the stage as it crosses processes: its URL, and the options of its store.
+type Place = (String, std::collections::BTreeMap<String, String>);
 
-/// Writes the batches of one task to a Parquet file; returns rows, bytes and hash.
+/// Plans a publish of a data frame with this schema, and makes a directory in the stage for it; raises what would stop the run.
 ///
-/// `batches` has `__arrow_c_stream__`: they cross over without a copy.
+/// Leftovers of dead drivers are removed. The answer is that directory.
 #[pyfunction]
-fn write_part(path: PathBuf, batches: &Bound<'_, PyAny>) -> PyResult<(u64, u64, String)> {
+fn prepare(py: Python<'_>, schema: Vec<u8>, options: Options, overwrite: bool) -> PyResult<Place> {
+    py.detach(|| {
+        let runtime = runtime()?;
+        let schema = schema_of(&schema)?;
+        let request = Request::read(&options, overwrite, &schema)?;
+        let (stage, ttl, spool) = (request.stage.clone(), request.ttl, request.spool.clone());
+        let (lakeport, job) = request.open(Parts::new(Arc::new(schema), Vec::new()));
+        runtime.block_on(async {
+            let planned = lakeport.plan(&name(&job.to), &job).await.and_then(|plan| plan.ensure_accepted());
+            lakeport.close().await;
+            planned?;
+            for swept in [&stage, &spool] {
+                swept.sweep(ttl).await;
+            }
+            let directory = stage.fresh();
+            directory.create()?;
+            Ok(directory.location)
+        })
+    })
+    .map(|location: Location| (location.url, location.options))
+    .map_err(|e| raised(&e))
+}
+
+/// Writes the batches of one task to a Parquet file of the stage; returns rows, bytes and hash.
+///
+/// `batches` has `__arrow_c_stream__`: they cross over without a copy. What fails leaves no file.
+#[pyfunction]
+fn write_part(stage: Place, name: &str, schema: Vec<u8>, batches: &Bound<'_, PyAny>) -> PyResult<(u64, u64, String)> {
     let capsule = batches.call_method0("__arrow_c_stream__")?;
     let capsule = capsule.cast_into::<PyCapsule>().map_err(|_| PyValueError::new_err("no Arrow stream was handed over"))?;
-    let name = c"arrow_array_stream";
-    let pointer = capsule.pointer_checked(Some(name))?;
+    let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
     // SAFETY: a capsule of this name holds a valid `ArrowArrayStream` by the Arrow PyCapsule interface; `from_raw` takes it over
     // and marks the one in the capsule as released, so that it is released once.
     let stream = unsafe { arrow::ffi_stream::FFI_ArrowArrayStream::from_raw(pointer.cast().as_ptr()) };
     let reader =
         arrow::ffi_stream::ArrowArrayStreamReader::try_new(stream).map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
-    let part = parts::write(&path, reader).map_err(|e| raised(&e))?;
+    let part = schema_of(&schema).and_then(|schema| parts::write(&Stage::at(stage), name, &Arc::new(schema), reader));
+    let part = part.map_err(|e| raised(&e))?;
     Ok((part.rows, part.bytes, part.hash))
 }
 
-/// Plans a publish of a data frame with this schema, writing nothing; raises what would stop the run.
+/// Converts the announced parts once, publishes, verifies; returns the report as JSON, and leaves it in the stage where asked.
 #[pyfunction]
-#[pyo3(signature = (schema, options, overwrite))]
-fn check(py: Python<'_>, schema: Vec<u8>, options: Options, overwrite: bool) -> PyResult<()> {
-    py.detach(|| {
-        let run = Publish::new(&schema, Vec::new(), options, overwrite)?;
-        run.block_on(|lakeport, job| Box::pin(async move { lakeport.plan("dataframe", job).await?.ensure_accepted() }))?
-    })
-    .map_err(|e| raised(&e))
-}
-
-/// Converts the announced parts once, publishes, verifies; returns the report as JSON.
-#[pyfunction]
-#[pyo3(signature = (schema, parts, options, overwrite))]
 fn publish(
     py: Python<'_>,
     schema: Vec<u8>,
-    parts: Vec<(PathBuf, u64, u64, String)>,
+    stage: Place,
+    parts: Vec<(String, u64, u64, String)>,
     options: Options,
     overwrite: bool,
 ) -> PyResult<String> {
-    let parts = parts.into_iter().map(|(path, rows, bytes, hash)| Part { path, rows, bytes, hash }).collect();
+    let parts: Vec<_> = parts.into_iter().map(|(name, rows, bytes, hash)| Part { name, rows, bytes, hash }).collect();
     py.detach(|| {
-        let run = Publish::new(&schema, parts, options, overwrite)?;
-        let outcome = run.block_on(|lakeport, job| Box::pin(async move { lakeport.run("dataframe", job, &|_, _| {}).await }))?;
-        match outcome.error {
-            Some(error) => Err(error),
-            None => serde_json::to_string(&outcome.report).wrap(Kind::Unexpected, || "the report is no JSON".into()),
-        }
+        let runtime = runtime()?;
+        let schema = schema_of(&schema)?;
+        let request = Request::read(&options, overwrite, &schema)?;
+        let (root, keep, report_id) = (request.stage.clone(), request.keep, request.report.clone());
+        let spool = request.spool.fresh();
+        let directory = Stage::at(stage);
+        let done = runtime.block_on(async {
+            let local = parts::fetch(&directory, &spool, &parts).await?;
+            let (lakeport, job) = request.open(Parts::new(Arc::new(schema), local));
+            let outcome = lakeport.run(&name(&job.to), &job, &|_, _| {}).await;
+            lakeport.close().await;
+            if let Some(error) = outcome.error {
+                return Err(error);
+            }
+            let report = serde_json::to_string(&outcome.report).wrap(Kind::Unexpected, || "the report is no JSON".into())?;
+            if let Some(id) = report_id {
+                root.leave_report(&id, &report).await;
+            }
+            Ok(report)
+        });
+        runtime.block_on(async {
+            spool.remove().await;
+            if done.is_ok() && !keep {
+                directory.remove().await;
+            }
+        });
+        done
     })
     .map_err(|e| raised(&e))
 }
 
-/// A publish of staged parts, ready to be planned or run.
-struct Publish {
-    lakeport: Lakeport,
-    job: Job,
+/// Removes the directory of a write that was given up, unless its stage is to be kept.
+#[pyfunction]
+fn give_up(py: Python<'_>, stage: Place, options: Options) -> PyResult<()> {
+    if options::kept(&options) {
+        return Ok(());
+    }
+    py.detach(|| runtime().map(|runtime| runtime.block_on(Stage::at(stage).remove()))).map_err(|e| raised(&e))
 }
 
-/// Work on a publish.
-type Work<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;
-
-impl Publish {
-    fn new(schema: &[u8], parts: Vec<Part>, options: Options, overwrite: bool) -> Result<Self> {
-        let schema = arrow::ipc::convert::try_schema_from_ipc_buffer(schema)
-            .wrap(Kind::Unexpected, || "the schema of the data frame cannot be read".into())?;
-        let directory = std::env::current_dir().wrap(Kind::Unexpected, || "there is no working directory".into())?;
-        let config = Config::load(&directory, options.get("config").map(Path::new))?;
-        let job = job(&options, overwrite)?;
-        let engine = Arc::new(Parts::new(Arc::new(schema), parts));
-        Ok(Self { lakeport: Lakeport::new(config, engine, Limits::default(), directory), job })
-    }
-
-    fn block_on<T>(&self, work: impl for<'a> FnOnce(&'a Lakeport, &'a Job) -> Work<'a, T>) -> Result<T> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .wrap(Kind::Unexpected, || "no threads can be started".into())?;
-        Ok(runtime.block_on(async {
-            let done = work(&self.lakeport, &self.job).await;
-            self.lakeport.close().await;
-            done
-        }))
-    }
+/// Where the stage is that these options name; for the driver, which knows the configuration.
+#[pyfunction]
+fn locate(options: Options) -> PyResult<Place> {
+    options::stage(&options).map(|stage| (stage.location.url, stage.location.options)).map_err(|e| raised(&e))
 }
 
-/// The job that the options of a data frame describe.
-///
-/// Options are seen in plans and logs, so none is a secret: those stand in `lakeport.toml`, by reference.
-fn job(options: &Options, overwrite: bool) -> Result<Job> {
-    let mut job =
-        Job { from: Some("dataframe".into()), mode: if overwrite { Mode::Full } else { Mode::Append }, ..Job::default() };
-    for (name, value) in options {
-        let name = name.as_str();
-        match name {
-            "to" => value.clone_into(&mut job.to),
-            "format" => job.format = Some(value.clone()),
-            "table" => job.table = Some(value.clone()),
-            "mode" => job.mode = word(name, value)?,
-            "key" => job.key = value.split(',').map(|k| k.trim().to_owned()).collect(),
-            "verify" => job.verify = Some(word(name, value)?),
-            "lossy" => {
-                job.lossy = match value.as_str() {
-                    "true" => LossyConfig::All(true),
-                    "false" => LossyConfig::All(false),
-                    names => LossyConfig::Columns(names.split(',').map(|n| n.trim().to_owned()).collect()),
-                }
-            }
-            "config" | "stage" => {}
-            other => match other.strip_prefix("types.") {
-                Some(column) => {
-                    job.types.insert(column.to_owned(), value.clone());
-                }
-                None if ["token", "secret", "password", "key_id"].iter().any(|s| other.contains(s)) => {
-                    let what = format!("option `{other}` looks like a secret, and options are seen in plans and logs");
-                    return Err(Error::new(Kind::Usage, what)
-                        .help("write it into the environment in lakeport.toml, by reference: { env = \"NAME\" }"));
-                }
-                None => {
-                    return Err(Error::new(Kind::Usage, format!("there is no option `{other}`"))
-                        .help("the options are to, format, table, mode, key, verify, lossy, types.COLUMN, config and stage"));
-                }
-            },
-        }
-    }
-    if job.to.is_empty() {
-        return Err(
-            Error::new(Kind::Usage, "the option `to` is missing").help("write .option(\"to\", \"tableau:Orders\") or a file")
-        );
-    }
-    Ok(job)
+/// Takes the report of a write out of the stage; none where it is not there.
+#[pyfunction]
+fn take_report(py: Python<'_>, stage: Place, id: &str) -> PyResult<Option<String>> {
+    py.detach(|| runtime()?.block_on(Stage::at(stage).take_report(id))).map_err(|e| raised(&e))
 }
 
-/// An option that is one of a few words.
-fn word<T: serde::de::DeserializeOwned>(name: &str, value: &str) -> Result<T> {
-    serde_json::from_value(serde_json::Value::String(value.to_owned()))
-        .wrap(Kind::Usage, || format!("`{value}` is no value of option `{name}`"))
+/// Removes what dead drivers left in a stage, older than this (`24h`); returns the names.
+#[pyfunction]
+fn sweep(py: Python<'_>, options: Options, older_than: &str) -> PyResult<Vec<String>> {
+    py.detach(|| {
+        let (stage, ttl) = (options::stage(&options)?, options::duration(older_than)?);
+        Ok(runtime()?.block_on(stage.sweep(ttl)))
+    })
+    .map_err(|e| raised(&e))
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().wrap(Kind::Unexpected, || "no threads can be started".into())
+}
+
+fn schema_of(schema: &[u8]) -> Result<arrow::datatypes::Schema> {
+    arrow::ipc::convert::try_schema_from_ipc_buffer(schema)
+        .wrap(Kind::Unexpected, || "the schema of the data frame cannot be read".into())
+}
+
+/// What a run is called in reports and state: writes to several targets must not share what they remember.
+fn name(to: &str) -> String {
+    format!("dataframe to {to}")
+}
+
+impl Request {
+    /// Lakeport over the parts, and the job to run.
+    fn open(self, parts: Parts) -> (Lakeport, lakeport::config::Job) {
+        (Lakeport::new(self.config, Arc::new(parts), Limits::default(), self.directory), self.job)
+    }
 }
 
 /// An error as Python's, with everything the command line would say.
 fn raised(error: &Error) -> PyErr {
-    let mut text = format!("[{}] {error}", error.code());
+    let mut text = format!("[{}] {}", error.code(), error.message());
+    let context: Vec<_> = error.context().iter().map(|(key, value)| format!("{key} {value}")).collect();
+    if !context.is_empty() {
+        text.push_str(&format!("\n  {}", context.join(" · ")));
+    }
     for cause in error.causes() {
         text.push_str(&format!("\n  caused by: {cause}"));
     }
@@ -174,5 +183,8 @@ fn raised(error: &Error) -> PyErr {
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::{check, publish, write_part};
+    use super::{give_up, locate, prepare, publish, sweep, take_report, write_part};
+
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
 }
