@@ -1,79 +1,288 @@
-//! `df.write.format("lakeport")` in a real PySpark: the module is put together from the build, Spark does the rest.
+//! `df.write.format("lakeport")` from the wheel that maturin builds, in a standalone Spark cluster of two workers, whose
+//! driver is a Spark Connect server too; all scenarios of `dataframe.py` run once, and each test looks at its own.
 
-use std::path::Path;
-use std::process::Command;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use crate::support::{Desk, Done, Sandbox, judge};
+use crate::spark::{free_port, keep, keep_at, spark_python};
+use crate::stores::Emulator;
+use crate::support::{Desk, Done, Sandbox, judge, python};
 
-/// A desk with the Python module `pyspark_lakeport` on it.
-fn desk() -> Desk {
-    let desk = Desk::new();
-    let module = desk.path().join("modules/pyspark_lakeport");
-    std::fs::create_dir_all(&module).unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../lakeport-python/python/pyspark_lakeport/__init__.py");
-    std::fs::copy(source, module.join("__init__.py")).unwrap();
-    let built = Path::new(env!("CARGO_BIN_EXE_lakeport")).with_file_name("liblakeport_python.so");
-    std::fs::copy(&built, module.join("_native.abi3.so")).expect("the Python module is not built; run `cargo build --workspace`");
-    desk
+/// A Python in which the wheel is installed the ordinary way, beside PySpark.
+struct Installed {
+    _home: tempfile::TempDir,
+    python: PathBuf,
+    wheel: PathBuf,
 }
 
-/// Runs a scenario of `dataframe.py` in PySpark.
-fn spark(desk: &Desk, scenario: &str) -> Done {
-    let python =
-        std::env::var("LAKEPORT_SPARK_PYTHON").expect("LAKEPORT_SPARK_PYTHON names no interpreter with PySpark; run `make test`");
-    let mut command = Command::new(&python);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dataframe.py")).arg(scenario).current_dir(desk.path());
-    let modules = format!("{}:{}/tests", desk.path().join("modules").display(), env!("CARGO_MANIFEST_DIR"));
-    command.env("PYTHONPATH", modules).env("PYSPARK_PYTHON", &python).env("SPARK_LOCAL_IP", "127.0.0.1");
-    command.env("XDG_CONFIG_HOME", desk.path().join("no-config")).env("TOKEN", "demo");
-    Done::of(command.output().unwrap())
+/// Builds the wheel from what is already built, and installs it into a fresh environment.
+fn installed() -> &'static Installed {
+    static INSTALLED: OnceLock<Installed> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let home = tempfile::tempdir().unwrap();
+        let judges = std::env::var("LAKEPORT_PYTHON").expect("LAKEPORT_PYTHON names no interpreter; run `make test`");
+        let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../lakeport-python/wheel.sh"));
+        // What Cargo tells a test about its package would make build scripts run, and crates compile, again.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
+            build.env_remove(name);
+        }
+        build.arg("dev").arg(home.path()).env("CARGO", env!("CARGO")).env("WHEEL_ARGS", "--compression-method stored");
+        build.env("MATURIN", Path::new(&judges).with_file_name("maturin")).env("CARGO_TARGET_DIR", target_directory());
+        Done::of(build.stdin(Stdio::null()).output().unwrap()).ok();
+        let wheels: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().path()).collect();
+        let [wheel] = &wheels[..] else { panic!("not one wheel: {wheels:?}") };
+        let run = |command: &mut Command| Done::of(command.stdin(Stdio::null()).output().unwrap()).ok().stdout;
+        run(Command::new(spark_python()).args(["-m", "venv"]).arg(home.path().join("venv")));
+        let python = home.path().join("venv/bin/python");
+        // PySpark is half a gigabyte: the environment sees the one of the tests. The wheel itself is installed into this one.
+        let beside = "import sysconfig; print(sysconfig.get_path('purelib'))";
+        let (theirs, ours) =
+            (run(Command::new(spark_python()).args(["-c", beside])), run(Command::new(&python).args(["-c", beside])));
+        std::fs::write(Path::new(ours.trim()).join("spark.pth"), theirs).unwrap();
+        let pip = ["-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check"];
+        run(Command::new(&python).args(pip).arg(wheel));
+        Installed { python, wheel: wheel.clone(), _home: home }
+    })
 }
 
-fn left_in_stage(desk: &Desk) -> Vec<String> {
+fn target_directory() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lakeport")).parent().and_then(Path::parent).unwrap()
+}
+
+/// What the scenarios printed, by name, and what was found after the driver was killed.
+struct Outcome {
+    desk: Desk,
+    said: BTreeMap<String, String>,
+    log: String,
+    at_the_kill: Vec<String>,
+    doomed: Vec<serde_json::Value>,
+    _sandbox: Sandbox,
+}
+
+fn staged(desk: &Desk) -> Vec<String> {
     let entries = std::fs::read_dir(desk.path().join("stage")).unwrap();
-    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|n| n != "last-report.json");
-    names
+    entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Part files of all writes in the stage.
+fn parts(desk: &Desk) -> usize {
+    let below = |name: &String| std::fs::read_dir(desk.path().join("stage").join(name)).into_iter().flatten().count();
+    staged(desk).iter().map(below).sum()
+}
+
+fn outcome() -> &'static Outcome {
+    static OUTCOME: OnceLock<Outcome> = OnceLock::new();
+    OUTCOME.get_or_init(scenarios)
+}
+
+fn scenarios() -> Outcome {
+    let python = &installed().python;
+    let home = Command::new(python).args(["-c", "import pyspark; print(pyspark.__path__[0])"]).output().unwrap();
+    let class = format!("{}/bin/spark-class", String::from_utf8(home.stdout).unwrap().trim());
+    let desk = Desk::new();
+    let sandbox = Sandbox::start(&desk);
+    let s3 = Emulator::start(&["s3"]);
+    // Two addresses are two hosts to Spark, which starts no speculative task on the host of the first.
+    let port = free_port().to_string();
+    let master = format!("spark://127.0.0.1:{port}");
+    let within = Duration::from_secs(120);
+    let args = ["org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", &port, "--webui-port", "0"];
+    let _master = keep(&class, &args, port.parse().unwrap(), within);
+    let workers = ["127.0.0.1", "127.0.0.2"].map(|host| {
+        let (port, address) = (free_port(), format!("SPARK_LOCAL_IP={host}"));
+        let (work, text) = (desk.path().join(format!("sandbox/worker-{host}")), port.to_string());
+        let worker = [&address, &class, "org.apache.spark.deploy.worker.Worker", "--host", host, "--port", &text, "--cores", "2"];
+        let more = ["--memory", "1g", "--webui-port", "0", "--work-dir", work.to_str().unwrap(), &master];
+        keep_at("env", &[&worker[..], &more[..]].concat(), (host.parse().unwrap(), port), within)
+    });
+
+    desk.write(
+        "lakeport.toml",
+        sandbox.toml("project = \"default\"\nretry_budget = 2")
+            + &format!(
+                "[env.lake]\ntype = \"lake\"\nroot = \"s3://stage\"\noptions = {{ aws_endpoint = \"{}\", aws_allow_http = \"true\", \
+                 aws_region = \"us-east-1\" }}\n",
+                s3.direct
+            )
+            + "[job.orders]\nfrom = \"lake:orders\"\nsql = \"select 1\"\nto = \"tab:X\"\n\
+               [job.base]\nfrom = \"lake:orders\"\nto = \"based.csv\"\ntypes = { b = \"text\" }\n",
+    );
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dataframe.py")).arg("driver").current_dir(desk.path());
+    command.env("PYSPARK_PYTHON", python).env("SPARK_LOCAL_IP", "127.0.0.1").env("CLUSTER", &master).env_remove("MASTER");
+    command.env("CONNECT_PORT", free_port().to_string()).env("SANDBOX", &sandbox.url).env("S3", &s3.direct);
+    command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret").env("TOKEN", "demo");
+    // hyperd comes with the wheel's dependency: neither Lakeport's cache nor another Python has it.
+    command.env("XDG_CACHE_HOME", desk.path().join("no-cache")).env("XDG_CONFIG_HOME", desk.path().join("no-config"));
+    command.env_remove("HYPERD_PATH").env_remove("SPARK_HOME").env_remove("PYTHONPATH");
+    let mut driver = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = driver.stderr.take().unwrap();
+    let log = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = errors.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let (mut said, mut last) = (BTreeMap::new(), String::new());
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+    for line in lines.by_ref() {
+        println!("{line}");
+        match line.split_once(": ").filter(|_| !line.starts_with(' ')) {
+            Some((name, outcome)) => {
+                name.clone_into(&mut last);
+                said.insert(last.clone(), outcome.to_owned());
+            }
+            None => said.entry(last.clone()).or_default().push_str(&line),
+        }
+        if last == "all" {
+            break;
+        }
+    }
+    // The last write is under way: its parts have begun, nothing is announced, and then there is no driver any more.
+    let began = Instant::now();
+    while said.contains_key("all") && parts(&desk) < 2 && began.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let group = format!("-{}", driver.id());
+    let _ = Command::new("kill").args(["-9", "--", &group]).status();
+    let _ = driver.wait();
+    let at_the_kill = staged(&desk);
+    drop(workers);
+    Outcome { said, log: log.join().unwrap(), at_the_kill, doomed: sandbox.datasources(), desk, _sandbox: sandbox }
+}
+
+/// The outcome of a scenario is this text.
+#[track_caller]
+fn came(name: &str, want: &str) {
+    let outcome = outcome();
+    let log: String = outcome.log.chars().rev().take(6000).collect::<Vec<_>>().into_iter().rev().collect();
+    let got = outcome.said.get(name).unwrap_or_else(|| panic!("`{name}` did not run\n{log}"));
+    let got = got.split("  (").next().unwrap_or_default();
+    assert_eq!(got, want, "of `{name}`");
+}
+
+#[test]
+fn the_wheel_carries_the_command_and_links_no_engine() {
+    let Installed { python, wheel, .. } = installed();
+    assert!(wheel.to_string_lossy().contains("-cp310-abi3-"), "{wheel:?}");
+    let desk = Desk::new();
+    desk.write("t.csv", "a,b\n1,x\n");
+    // hyperd is found beside the command, with nothing else that leads to it.
+    let mut command = Command::new(python.with_file_name("lakeport"));
+    command
+        .current_dir(desk.path())
+        .env("PATH", "/usr/bin:/bin")
+        .env("XDG_CACHE_HOME", desk.path().join("none"))
+        .env_remove("HYPERD_PATH");
+    let version = Done::of(command.arg("--version").output().unwrap()).ok().stdout;
+    assert_eq!(version.trim(), concat!("lakeport ", env!("CARGO_PKG_VERSION")));
+    let mut command = Command::new(python.with_file_name("lakeport"));
+    command
+        .current_dir(desk.path())
+        .env("PATH", "/usr/bin:/bin")
+        .env("XDG_CACHE_HOME", desk.path().join("none"))
+        .env_remove("HYPERD_PATH");
+    Done::of(command.args(["convert", "t.csv", "t.hyper"]).output().unwrap()).ok();
+    assert_eq!(desk.rows("t.hyper", "a"), serde_json::json!([[1, "x"]]));
+
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--offline", "--locked", "-p", "lakeport-python", "-e", "normal", "--prefix", "none"]);
+    let tree = Done::of(tree.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()).ok().stdout;
+    assert!(tree.contains("lakeport v") && tree.contains("parquet v"), "{tree}");
+    assert!(!tree.contains("datafusion") && !tree.contains("lakeport-engines"), "{tree}");
+    let code = format!(
+        "import zipfile; b = zipfile.ZipFile({wheel:?}).read('lakeport/_native.abi3.so'); print(b.count(b'datafusion'), b.count(b'hyperdb') > 0)"
+    );
+    assert_eq!(Done::of(self::python().arg("-c").arg(code).output().unwrap()).ok().stdout.trim(), "0 True");
 }
 
 #[test]
 fn every_type_arrives_from_a_data_frame() {
-    let desk = desk();
-    spark(&desk, "torture").ok();
-    print!("{}", judge(&desk, "judge_spark", &["compare", "t.hyper", "staged"]));
-    assert_eq!(left_in_stage(&desk), Vec::<String>::new());
+    came("torture", "written");
+    print!("{}", judge(&outcome().desk, "judge_spark", &["compare", "t.hyper", "frame"]));
 }
 
 #[test]
-fn tasks_that_fail_retry_or_die_publish_exactly_once_or_nothing() {
-    let desk = desk();
-    let done = spark(&desk, "failures").ok();
-    print!("{}", done.stdout);
-    for line in [
-        "retried: 100000 rows",
-        "failed for good: nothing",
-        "commit failed: E150",
-        "empty: 0 rows, a b",
-        "old leftovers: swept",
-        "refused: to",
-        "refused: secret",
-        "refused: mode",
-        "refused: months",
-        "refused: lossy",
-    ] {
-        assert!(done.stdout.contains(line), "no {line:?} in\n{}\n{}", done.stdout, done.stderr);
-    }
-    assert_eq!(left_in_stage(&desk), Vec::<String>::new());
+fn every_type_arrives_from_a_client_of_spark_connect() {
+    came("client_torture", "written");
+    print!("{}", judge(&outcome().desk, "judge_spark", &["compare", "afar.hyper", "frame"]));
 }
 
 #[test]
-fn a_data_frame_becomes_a_published_data_source() {
-    let desk = desk();
-    let sandbox = Sandbox::start(&desk);
-    desk.write("lakeport.toml", sandbox.toml("project = \"default\""));
-    let done = spark(&desk, "publish").ok();
-    assert!(done.stdout.contains("published 5000 rows"), "{}\n{}", done.stdout, done.stderr);
-    let there = sandbox.datasources();
-    assert_eq!((there.len(), &there[0]["name"], &there[0]["tables"][0]["rows"]), (1, &"Frame".into(), &5000.into()));
-    assert_eq!(left_in_stage(&desk), Vec::<String>::new());
+fn a_task_that_fails_once_is_published_once() {
+    came("once", "((100000, 1), [])");
+}
+
+#[test]
+fn a_task_that_fails_for_good_publishes_nothing_and_leaves_nothing() {
+    came("always", "(None, [])");
+}
+
+#[test]
+fn two_attempts_of_one_task_are_published_once() {
+    came("speculative", "((400000, 1), ['attempt-0', 'attempt-1'], '2 files of the task', [])");
+}
+
+#[test]
+fn a_commit_that_fails_leaves_what_was_there() {
+    came("commit", "((7, 1), 'E150', [])");
+}
+
+#[test]
+fn append_adds_rows() {
+    came("append", "((20, 2), [])");
+}
+
+#[test]
+fn an_empty_data_frame_has_its_columns() {
+    came("empty", "(0, ['a', 'b'], [])");
+}
+
+#[test]
+fn only_old_leftovers_are_swept() {
+    came("sweeping", "['busy', 'fresh', 'others']");
+}
+
+#[test]
+fn parts_go_through_an_object_store() {
+    came("object_store", "((800000, 1), '2 of 2 in parts', ['frames/orders/x'], '0 uploads open', (9, 1))");
+}
+
+#[test]
+fn publish_returns_the_report() {
+    came("published", "(5000, '<5,000 rows published to tab:One line', 'E203', (5000, 1), [])");
+    came("client_published", "(5000, 'From afar', (5000, 1), [])");
+}
+
+#[test]
+fn spark_connect_fails_and_refuses_alike() {
+    came("client_failing", "('SparkRuntimeException', None, [])");
+    came("client_refused", "('E203', [])");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_a_task_starts() {
+    came("refused", "25 refused");
+}
+
+#[test]
+fn options_mean_what_a_job_means() {
+    came("options", r"('Amount;b\n1;2\n', 'Amount,b\n1,2\n')");
+}
+
+#[test]
+fn a_killed_driver_publishes_nothing_and_its_stage_is_swept() {
+    let outcome = outcome();
+    came("all", "done");
+    assert_eq!(outcome.at_the_kill.len(), 1, "{:?}", outcome.at_the_kill);
+    assert!(!outcome.doomed.iter().any(|d| d["name"] == "Doomed"), "{:?}", outcome.doomed);
+    let sweep = "import lakeport; print(lakeport.sweep('stage'), len(lakeport.sweep('stage', older_than='0s')))";
+    let mut command = Command::new(&installed().python);
+    command.args(["-c", sweep]).current_dir(outcome.desk.path()).env("TOKEN", "demo");
+    assert_eq!(Done::of(command.output().unwrap()).ok().stdout.trim(), "[] 1");
+    assert_eq!(staged(&outcome.desk), Vec::<String>::new());
 }

@@ -1,9 +1,10 @@
 """The value battery of the Spark engine: values made by Spark's own SQL, read back from .hyper by tableauhyperapi.
 
-    judge_spark.py sql all|staged      the query, one line
-    judge_spark.py compare FILE all|staged
+    judge_spark.py sql all|staged|frame      the query, one line
+    judge_spark.py compare FILE all|staged|frame
 
-The expected values are Python's own. `staged` leaves out the types that Spark's Parquet files do not keep.
+The expected values are Python's own. `staged` leaves out the types that Spark's Parquet files do not keep, `frame` has
+what Spark hands to a data source.
 """
 
 import datetime as dt
@@ -41,9 +42,22 @@ COLUMNS = [
     ("span", None, False, [("interval '1 02:03:04.5' day to second", 93_784_500_000), ("null", None), ("interval '-1' second", -1_000_000)]),
     ("nothing", None, False, [("null", None), ("null", None), ("null", None)]),
 ]
+# What only a data source is handed, and more of the ends of its types.
+FRAME = [
+    ("clock", None, False, [("to_time('23:59:59.999999')", dt.time(23, 59, 59, 999999)), ("null", None), ("to_time('00:00:00')", dt.time(0))]),
+    ("d38max", None, False, [("cast(repeat('9', 38) as decimal(38,0))", D("9" * 38)), ("cast('-' || repeat('9', 38) as decimal(38,0))", D("-" + "9" * 38)), ("null", None)]),
+    ("first", None, False, [("timestamp'0001-01-01 00:00:00Z'", dt.datetime(1, 1, 1, tzinfo=UTC)), ("null", None), ("timestamp'9999-12-31 23:59:59.999999Z'", dt.datetime(9999, 12, 31, 23, 59, 59, 999999, UTC))]),
+    ("least", None, False, [("cast('-Infinity' as double)", -math.inf), ("null", None), ("-1.7976931348623157e308D", -1.7976931348623157e308)]),
+    ("nul", None, False, [("decode(X'610062', 'utf-8')", "a\0b"), ("null", None), ("decode(X'f09f9880', 'utf-8')", "😀")]),
+    ("days", "json", False, [("array(date'2024-02-29', null)", '["2024-02-29",null]'), ("null", None), ("array(cast(null as date))", "[null]")]),
+    ("deep", "json", False, [("array(named_struct('k', map('a', array(1.5D))))", '[{"k":{"a":[1.5]}}]'), ("null", None), ("array(named_struct('k', cast(null as map<string,array<double>>)))", '[{"k":null}]')]),
+]
+NESTED = [c[0] for c in COLUMNS + FRAME if c[1] == "json"]
 
 
 def columns(which):
+    if which == "frame":
+        return [c for c in COLUMNS if c[0] != "months"] + FRAME
     return [c for c in COLUMNS if c[2] or which == "all"]
 
 

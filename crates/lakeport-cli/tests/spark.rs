@@ -2,7 +2,7 @@
 //! streams that end after 1 MiB or a second, and results of at most 64 MiB.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -19,7 +19,12 @@ pub(crate) struct Server {
 /// Runs a command in the background and ends it when its own input ends.
 const KEEPER: &str = r#""$@" </dev/null & pid=$!; cat >/dev/null; kill $pid; wait $pid"#;
 
-fn keep(command: &str, args: &[&str], port: u16, within: Duration) -> Server {
+pub(crate) fn keep(command: &str, args: &[&str], port: u16, within: Duration) -> Server {
+    keep_at(command, args, (Ipv4Addr::LOCALHOST, port), within)
+}
+
+/// Starts a server and waits until it listens at this address.
+pub(crate) fn keep_at(command: &str, args: &[&str], (host, port): (Ipv4Addr, u16), within: Duration) -> Server {
     let mut keeper = Command::new("bash");
     keeper.args(["-c", KEEPER, "keeper", command]).args(args);
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).env("SPARK_LOCAL_IP", "127.0.0.1");
@@ -27,7 +32,7 @@ fn keep(command: &str, args: &[&str], port: u16, within: Duration) -> Server {
     let log = BufReader::new(child.stderr.take().unwrap());
     let lines = std::thread::spawn(move || log.lines().map_while(Result::ok).collect::<Vec<_>>());
     let began = Instant::now();
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let address = SocketAddr::from((host, port));
     while TcpStream::connect(address).is_err() {
         if let Some(status) = child.try_wait().unwrap() {
             panic!("{command} ended with {status}: {}", lines.join().unwrap().join("\n"));
@@ -39,11 +44,11 @@ fn keep(command: &str, args: &[&str], port: u16, within: Duration) -> Server {
     Server { port, _keeper: child, _pipe: pipe }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn spark_python() -> String {
+pub(crate) fn spark_python() -> String {
     std::env::var("LAKEPORT_SPARK_PYTHON").expect("LAKEPORT_SPARK_PYTHON names no interpreter with PySpark; run `make test`")
 }
 
