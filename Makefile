@@ -23,7 +23,7 @@ export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: own help setup build test lint demo demo-stop bench bench-upload kill kills faults clean
+.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-spark kill kills faults clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -94,6 +94,17 @@ bench-upload: setup ## 1 GiB to the sandbox, beside the official client
 	cargo build --release --locked --workspace --bins
 	cd / && $(RELEASE) check --install-hyperd
 	$(LAKEPORT_PYTHON) benches/upload.py --lakeport $(RELEASE)
+
+wheel: setup ## the Python wheel, with the command in it, in target/wheels
+	MATURIN=$(dir $(LAKEPORT_PYTHON))maturin crates/lakeport-python/wheel.sh release $(CURDIR)/target/wheels
+
+# hyperleaup depends on more than it needs; PySpark is the one of the tests.
+bench-spark: wheel ## a data frame to .hyper against df.write.parquet with hyperd's load, and hyperleaup; Spark Connect
+	rm -rf $(CACHE)/bench-spark && $(LAKEPORT_SPARK_PYTHON) -m venv $(CACHE)/bench-spark
+	$(LAKEPORT_SPARK_PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))" >$(CACHE)/bench-spark/lib/python3.$$($(LAKEPORT_SPARK_PYTHON) -c "import sys; print(sys.version_info[1])")/site-packages/spark.pth
+	$(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check --no-deps hyperleaup==0.1.2
+	$(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check --no-index target/wheels/lakeport-*.whl
+	$(CACHE)/bench-spark/bin/python benches/spark.py --lakeport $(CACHE)/bench-spark/bin/lakeport
 
 kill: build ## kill -9 at ten points of a run, each followed by a rerun
 	cargo test --locked --workspace --test main killed -- --nocapture
