@@ -7,6 +7,13 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use super::{ColumnMapping, Conversion, Mapping, Verdict, Wish, Wishes};
 use crate::error::{Error, Kind, Result};
 
+/// The metadata by which a text field tells the type that its table declares: `varchar(7)`, `char(5)`.
+pub const DECLARED: &str = "lakeport.declared";
+/// The metadata by which a field tells that its values mean more than its type says.
+pub const EXTENSION: &str = "ARROW:extension:name";
+/// Texts that are JSON documents.
+pub const JSON: &str = "arrow.json";
+
 /// One row of a mapping table: what one Arrow type becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -79,6 +86,12 @@ pub trait TypeTable {
     /// What it becomes as a type the user asked for, in lower case; `None` when the format has no such type.
     fn wished(&self, from: &DataType, wish: &str) -> Option<Row>;
 
+    /// What a text becomes whose table declares its length, `varchar(7)`; `None` when the format has no use for it.
+    fn declared(&self, declared: &str) -> Option<Row> {
+        let _ = declared;
+        None
+    }
+
     /// The names a wish may give, as a list in prose: `bool, integer and text`.
     fn names(&self) -> &'static str;
 
@@ -148,6 +161,11 @@ impl Walk<'_> {
                 };
                 return self.flatten(fields, &name, &path, nullable);
             }
+            // Already what was asked for.
+            Some(Wish::Json) if field.metadata().get(EXTENSION).is_some_and(|e| e == JSON) => {
+                let row = self.types.row(field.data_type());
+                if row.verdict == Verdict::Exact { Row { verdict: Verdict::Widened("JSON text".into()), ..row } } else { row }
+            }
             Some(Wish::Json) => match field.data_type() {
                 DataType::Union(..) => self.types.row(field.data_type()),
                 _ => self.types.json(),
@@ -171,7 +189,11 @@ impl Walk<'_> {
                     Row::refused("the configuration refuses it")
                 }
             }
-            Some(Wish::Refuse) | None => self.types.row(field.data_type()),
+            Some(Wish::Refuse) | None => {
+                let declared = field.metadata().get(DECLARED).filter(|_| *field.data_type() == DataType::Utf8);
+                let declared = declared.and_then(|d| self.types.declared(d));
+                declared.unwrap_or_else(|| self.types.row(field.data_type()))
+            }
         };
         let root = name.split('.').next().unwrap_or(&name);
         let accepted = self.wishes.lossy.allows(&name) || self.wishes.lossy.allows(root);

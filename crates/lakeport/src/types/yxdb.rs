@@ -92,6 +92,11 @@ impl TypeTable for YxdbTypes {
         };
         Some(named::wished(self, from, &to))
     }
+    fn declared(&self, declared: &str) -> Option<Row> {
+        // The length counts characters, each of at most two UTF-16 units.
+        let units = declared.split_once('(')?.1.strip_suffix(')')?.parse::<u32>().ok()?.checked_mul(2)?;
+        Some(Row::exact(format!("V_WString({units})"), DataType::Utf8, Conversion::Keep).range((0, i64::from(units))))
+    }
     fn names(&self) -> &'static str {
         "bool, byte, int16, int32, int64, float, double, decimal(p,s), text, blob, date, time and datetime"
     }

@@ -198,7 +198,7 @@ pub(super) fn head(mapping: &Mapping) -> Result<(Vec<u8>, Vec<Field>)> {
             quick_xml::escape::escape(column.name.as_str()).replace('\n', "&#10;").replace('\r', "&#13;").replace('\t', "&#9;");
         let size = match kind {
             Kinds::FixedDecimal(size, scale) => format!("scale=\"{scale}\" size=\"{size}\" "),
-            Kinds::VWString => format!("size=\"{TEXT_SIZE}\" "),
+            Kinds::VWString => format!("size=\"{}\" ", text_size(&column.target_type)),
             Kinds::Blob => format!("size=\"{BLOB_SIZE}\" "),
             _ => String::new(),
         };
@@ -215,6 +215,12 @@ pub(super) fn head(mapping: &Mapping) -> Result<(Vec<u8>, Vec<Field>)> {
     bytes[112..116].copy_from_slice(&1u32.to_le_bytes());
     bytes.extend(units.iter().flat_map(|u| u.to_le_bytes()));
     Ok((bytes, fields))
+}
+
+/// The size of a text: what its source declares, else without bound.
+fn text_size(target_type: &str) -> u32 {
+    let declared = target_type.strip_prefix("V_WString(").and_then(|t| t.strip_suffix(')')).and_then(|n| n.parse().ok());
+    declared.filter(|n| (1..TEXT_SIZE).contains(n)).unwrap_or(TEXT_SIZE)
 }
 
 /// What a header says.
