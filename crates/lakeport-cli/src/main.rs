@@ -12,6 +12,9 @@ mod output;
 use args::Args;
 use output::Output;
 
+/// How long the end of work on other machines may take.
+const FAREWELL: Duration = Duration::from_secs(25);
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -27,10 +30,16 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        tokio::select! {
+        let code = tokio::select! {
             code = command::dispatch(args, &output) => code,
             () = interrupted() => output.interrupted(),
+        };
+        // What runs on a cluster is stopped there; another Ctrl-C does not wait for it.
+        tokio::select! {
+            _ = tokio::time::timeout(FAREWELL, lakeport_engines::spark::settled()) => {}
+            () = interrupted() => {}
         }
+        code
     });
     // Dropped futures have let go of files and processes; a thread still waiting for a disk must not hold the exit.
     runtime.shutdown_timeout(Duration::from_secs(6));

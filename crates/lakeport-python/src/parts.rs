@@ -283,7 +283,7 @@ impl Engine for Parts {
         } else {
             PlainScan::of_files("data frame", files, &self.schema, rows)
         };
-        Ok(Table { schema: Arc::clone(&self.schema), snapshot, partitions: partitions.collect(), plain })
+        Ok(Table { schema: Arc::clone(&self.schema), snapshot, partitions: partitions.collect(), plain, work: None })
     }
 
     async fn list(&self, _at: &Location) -> Result<Vec<Listed>> {

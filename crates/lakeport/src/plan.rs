@@ -202,6 +202,7 @@ impl Lakeport {
             filter: spec.filter.clone(),
             limit: spec.limit,
             handoff: spec.handoff,
+            wishes: spec.wishes.columns.clone(),
             environments,
         })
     }

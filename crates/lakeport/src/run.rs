@@ -15,7 +15,7 @@ use crate::export::{Mode, Publish};
 use crate::limits::Limits;
 use crate::plan::{Destination, Plan, PlannedTable, Route};
 use crate::report::{FileReport, PartitionReport, PeakMemory, Phase, Report, SCHEMA, TableReport, error_json, own_peak};
-use crate::source::PlainScan;
+use crate::source::{PlainScan, Work};
 use crate::types::Mapping;
 use crate::verify::{Fingerprint, Verify};
 
@@ -28,6 +28,8 @@ pub enum Event {
     Phase(&'static str),
     /// So many rows are converted, of so many where that is known.
     Rows(u64, Option<u64>),
+    /// What a cluster has done of the query.
+    Work(Work),
     /// So many bytes are uploaded, of so many.
     Uploaded(u64, u64),
 }
@@ -176,10 +178,16 @@ impl Lakeport {
                     let flow = flow::stream(writer, index, mapping, table.partitions, verify, limits, Arc::clone(&done));
                     tokio::pin!(flow);
                     let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
+                    let mut work = table.work;
                     loop {
                         tokio::select! {
                             result = &mut flow => break result,
-                            _ = tick.tick() => listen(name, Event::Rows(done.load(Ordering::Relaxed), total)),
+                            _ = tick.tick() => {
+                                if let Some(work) = work.as_mut().filter(|w| w.has_changed().unwrap_or(false)) {
+                                    listen(name, Event::Work(*work.borrow_and_update()));
+                                }
+                                listen(name, Event::Rows(done.load(Ordering::Relaxed), total));
+                            }
                         }
                     }
                 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use lakeport::limits::show_size;
 use lakeport::run::Event;
+use lakeport::source::Work;
 
 use super::Output;
 use super::human::grouped;
@@ -34,7 +35,30 @@ struct State {
 struct Line {
     phase: &'static str,
     detail: String,
+    /// What a cluster does for it.
+    work: String,
     since: Instant,
+}
+
+impl Line {
+    fn of(phase: &'static str) -> Self {
+        Self { phase, detail: String::new(), work: String::new(), since: Instant::now() }
+    }
+}
+
+/// A cluster's work in a few words; nothing once all of it is done.
+fn spark(work: Work) -> String {
+    let Work { stages, stages_done, tasks, tasks_done, running } = work;
+    if tasks_done >= tasks && running == 0 {
+        return String::new();
+    }
+    let stage = grouped((stages_done + 1).min(stages));
+    format!(
+        "Spark stage {stage} of {}, {} of {} tasks, {running} at work · ",
+        grouped(stages),
+        grouped(tasks_done),
+        grouped(tasks)
+    )
 }
 
 impl Progress {
@@ -53,10 +77,10 @@ impl Progress {
         if self.silent {
             return;
         }
-        let line =
-            state.jobs.entry(job.to_owned()).or_insert(Line { phase: "open", detail: String::new(), since: Instant::now() });
+        let line = state.jobs.entry(job.to_owned()).or_insert_with(|| Line::of("open"));
         match event {
-            Event::Phase(phase) => *line = Line { phase, detail: String::new(), since: Instant::now() },
+            Event::Phase(phase) => *line = Line::of(phase),
+            Event::Work(work) => line.work = spark(work),
             Event::Rows(rows, total) => {
                 let seconds = line.since.elapsed().as_secs_f64().max(0.001);
                 let of = total.filter(|t| *t >= rows).map_or_else(String::new, |t| format!(" of {}", grouped(t)));
@@ -72,7 +96,7 @@ impl Progress {
             return;
         }
         state.printed = Some(Instant::now());
-        let all: Vec<_> = state.jobs.iter().map(|(job, l)| format!("{job}: {} {}", l.phase, l.detail)).collect();
+        let all: Vec<_> = state.jobs.iter().map(|(job, l)| format!("{job}: {} {}{}", l.phase, l.work, l.detail)).collect();
         let mut stderr = std::io::stderr();
         let _ = if self.terminal {
             let text: String = all.join(" · ").chars().take(110).collect();
@@ -96,5 +120,18 @@ impl Progress {
         if self.terminal && !self.silent {
             let _ = write!(std::io::stderr(), "\r\x1b[2K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clusters_work_is_told_until_it_is_done() {
+        let work = Work { stages: 3, stages_done: 1, tasks: 1200, tasks_done: 14, running: 2 };
+        assert_eq!(spark(work), "Spark stage 2 of 3, 14 of 1,200 tasks, 2 at work · ");
+        assert_eq!(spark(Work { tasks_done: 1200, stages_done: 3, running: 0, ..work }), "");
+        assert_eq!(spark(Work::default()), "");
     }
 }

@@ -1,4 +1,4 @@
-//! One session with a Spark Connect server: unary calls, their retries, and the end of the session.
+//! The calls of one session with a Spark Connect server, and their retries.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use lakeport::limits::Limits;
 use spark_connect_proto as proto;
 use spark_connect_proto::spark_connect_service_client::SparkConnectServiceClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 use super::endpoint::Address;
 use super::fault;
@@ -18,10 +18,10 @@ use super::fault;
 pub(super) const CLIENT: &str = concat!("lakeport/", env!("CARGO_PKG_VERSION"));
 /// Largest message taken; a batch is far smaller, a chunk smaller still.
 const MESSAGE: usize = 256 * 1024 * 1024;
+/// Rows of a batch; several batches are held at a time, each in one or two copies.
+const ROWS: &str = "10000";
 /// How often a broken call is made again.
 const TRIES: u32 = 6;
-/// How long the end of a session may take.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A session; the server keeps views and settings per session, so each query has its own.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects and pins what must not depend on the cluster's own settings: instants in UTC, and how Parquet holds them.
+    /// Connects; nothing is asked of the server yet.
     pub(super) async fn connect(env: &SparkEnv, token: Option<&str>, limits: &Limits) -> Result<Self> {
         let address = Address::of(env, token)?;
         let invalid = || format!("{} is no address of a Spark server", address.uri);
@@ -49,20 +49,18 @@ impl Client {
             }
             endpoint = endpoint.tls_config(tls).wrap(Kind::ConfigInvalid, invalid)?;
         }
-        let channel = endpoint
-            .connect()
-            .await
-            .wrap(Kind::Unreachable, || format!("the Spark server at {} cannot be reached", address.uri))?;
+        let channel = endpoint.connect().await.map_err(|e| unreachable(e, &address.uri))?;
         let stub = SparkConnectServiceClient::new(channel).max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE);
-        let client = Self { stub, session: uuid::Uuid::new_v4().to_string(), address };
-        client
-            .set(&[
-                ("spark.sql.session.timeZone", "UTC"),
-                ("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS"),
-                ("spark.sql.execution.arrow.maxRecordsPerBatch", "20000"),
-            ])
-            .await?;
-        Ok(client)
+        Ok(Self { stub, session: uuid::Uuid::new_v4().to_string(), address })
+    }
+
+    /// Pins what must not depend on the cluster's own settings: instants in UTC, and how Parquet holds them.
+    pub(super) async fn pin(&self) -> Result<()> {
+        let needed = [("spark.sql.session.timeZone", "UTC"), ("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")];
+        self.set(&needed, false).await?;
+        // Spark 4.1 and later has TIME behind a setting. A server that lets nobody set these does well without.
+        let wanted = [("spark.sql.execution.arrow.maxRecordsPerBatch", ROWS), ("spark.sql.timeType.enabled", "true")];
+        self.set(&wanted, true).await
     }
 
     /// A request with the headers of the environment.
@@ -81,14 +79,15 @@ impl Client {
         })
     }
 
-    async fn set(&self, pairs: &[(&str, &str)]) -> Result<()> {
+    /// Changes settings of the session; `silent` leaves out those that cannot be changed.
+    async fn set(&self, pairs: &[(&str, &str)], silent: bool) -> Result<()> {
         use proto::config_request::{Operation, Set, operation::OpType};
         let pairs = pairs.iter().map(|(k, v)| proto::KeyValue { key: (*k).to_owned(), value: Some((*v).to_owned()) }).collect();
         let request = proto::ConfigRequest {
             session_id: self.session.clone(),
             user_context: self.user(),
             client_type: Some(CLIENT.into()),
-            operation: Some(Operation { op_type: Some(OpType::Set(Set { pairs, silent: None })) }),
+            operation: Some(Operation { op_type: Some(OpType::Set(Set { pairs, silent: Some(silent) })) }),
             ..Default::default()
         };
         self.retried("open a Spark session", || {
@@ -190,39 +189,67 @@ impl Client {
         }
     }
 
-    async fn end(&self) {
+    /// Stops an operation that is still at work.
+    pub(super) async fn interrupt(&self, operation: &str) {
+        use proto::interrupt_request::{Interrupt, InterruptType};
+        let request = proto::InterruptRequest {
+            session_id: self.session.clone(),
+            user_context: self.user(),
+            client_type: Some(CLIENT.into()),
+            interrupt_type: InterruptType::OperationId.into(),
+            interrupt: Some(Interrupt::OperationId(operation.to_owned())),
+            ..Default::default()
+        };
+        if let Err(status) = self.stub.clone().interrupt(self.request(request)).await {
+            tracing::warn!(%status, operation, "Spark did not take the interrupt");
+        }
+    }
+
+    /// Takes an operation's answers up behind the last one that came.
+    pub(super) async fn reattach(
+        &self,
+        operation: &str,
+        server_session: Option<String>,
+        last_response: Option<String>,
+    ) -> std::result::Result<Streaming<proto::ExecutePlanResponse>, Status> {
+        let request = proto::ReattachExecuteRequest {
+            session_id: self.session.clone(),
+            client_observed_server_side_session_id: server_session,
+            user_context: self.user(),
+            operation_id: operation.to_owned(),
+            client_type: Some(CLIENT.into()),
+            last_response_id: last_response,
+        };
+        self.stub.clone().reattach_execute(self.request(request)).await.map(tonic::Response::into_inner)
+    }
+
+    /// Ends the session, and what still runs in it.
+    pub(super) async fn end(&self) {
         let request = proto::ReleaseSessionRequest {
             session_id: self.session.clone(),
             user_context: self.user(),
             client_type: Some(CLIENT.into()),
             ..Default::default()
         };
-        // Ends what still runs in the session, too.
         if let Err(status) = self.stub.clone().release_session(self.request(request)).await {
             tracing::debug!(%status, "Spark did not release the session");
         }
     }
 }
 
+/// The error of a server that does not answer; a certificate that nobody vouches for is told apart.
+fn unreachable(error: tonic::transport::Error, uri: &str) -> Error {
+    let first: &dyn std::error::Error = &error;
+    let untrusted = std::iter::successors(Some(first), |e| e.source()).any(|e| e.to_string().contains("certificate"));
+    let error = Error::new(Kind::Unreachable, format!("the Spark server at {uri} cannot be reached")).because(error);
+    if untrusted {
+        error.help("set ca_file to a PEM file with the authority that signed the server's certificate")
+    } else {
+        error
+    }
+}
+
 /// The pause before a try, longer each time.
 pub(super) fn pause(tries: u32) -> Duration {
     Duration::from_millis(100 << tries.min(6))
-}
-
-/// Waits for work inside a `drop`, on whatever thread; on a runtime of one thread nobody could do it, so it is left.
-pub(super) fn wait<T>(runtime: &tokio::runtime::Handle, work: impl Future<Output = T>) -> Option<T> {
-    let several = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread;
-    several.then(|| tokio::task::block_in_place(|| runtime.block_on(work)))
-}
-
-/// A session that is released when nobody uses it any more, also on Ctrl-C.
-#[derive(Debug)]
-pub(super) struct Session(pub(super) Client);
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let client = self.0.clone();
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        wait(&runtime, async { tokio::time::timeout(FAREWELL, client.end()).await.is_ok() });
-    }
 }

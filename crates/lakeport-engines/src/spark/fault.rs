@@ -85,11 +85,16 @@ pub(super) fn error(status: &Status, whole: Option<&str>, operation: &'static st
         _ if says(&["UNSUPPORTED_TIME_TYPE"]) => {
             (Kind::TypeRefused, "a column is TIME, which does not pass through Spark Connect")
         }
+        // Sail's word for `CollectMetrics`, which it does not have.
+        _ if text.trim() == "collect metrics" => (Kind::Unsupported, "the server does not count rows while it writes them"),
         _ if says(&["INSUFFICIENT_PERMISSIONS"]) => (Kind::Forbidden, "Spark does not permit this"),
         _ if is_transient(status) => (Kind::Unreachable, "the connection to Spark broke more often than it is mended"),
         _ => (Kind::SourceUnreadable, "Spark could not run the query"),
     };
     let mut error = Error::new(kind, message).during(operation).because(text.trim().to_owned());
+    if kind == Kind::SourceUnreadable {
+        error = error.help("the cause is the cluster's own word; its log says more");
+    }
     if says(&["UNSUPPORTED_TIME_TYPE"]) {
         error = error.help("select cast(COLUMN as string) in --sql");
     }

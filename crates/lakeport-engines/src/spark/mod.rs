@@ -22,17 +22,23 @@ mod endpoint;
 mod fault;
 mod query;
 mod results;
+mod session;
 mod stage;
 mod types;
 
-use client::{Client, Session};
+pub use session::settled;
+
 use results::{Execution, conform};
+use session::Session;
 use stage::Stage;
 
 use crate::embedded::Embedded;
 
 /// Estimated bytes up to which a result streams through the driver, whose `maxResultSize` is 1 GiB by default.
 const STREAMED: u64 = 256 * 1024 * 1024;
+
+/// Files of the stage that are read at the same time; each holds a row group in memory.
+const READ_AT_ONCE: usize = 2;
 
 /// The engine of one Spark environment.
 pub struct Spark {
@@ -59,8 +65,8 @@ impl Spark {
 
     async fn session(&self, limits: &Limits) -> Result<Arc<Session>> {
         let token = self.env.token.as_ref().map(|t| t.resolve(&self.base)).transpose()?;
-        let client = Client::connect(&self.env, token.as_ref().map(|t| t.reveal()), limits).await;
-        Ok(Arc::new(Session(client.at("environment", &self.name)?)))
+        let session = Session::begin(&self.env, token.as_ref().map(|t| t.reveal()), limits).await;
+        Ok(Arc::new(session.at("environment", &self.name)?))
     }
 
     /// The relation of a query; its source becomes a view of the session where SQL asks for it.
@@ -126,7 +132,7 @@ impl Spark {
     async fn estimate(&self, session: &Session, relation: &proto::Relation) -> Result<Option<u64>> {
         use proto::analyze_plan_request::{Analyze, Explain, explain::ExplainMode};
         let explain = Explain { plan: Some(query::root(relation.clone())), explain_mode: ExplainMode::Cost.into() };
-        let answer = session.0.analyze(Analyze::Explain(explain), "estimate the result").await?;
+        let answer = session.client.analyze(Analyze::Explain(explain), "estimate the result").await?;
         let proto::analyze_plan_response::Result::Explain(explain) = answer else { return Ok(None) };
         Ok(size_in_bytes(&explain.explain_string))
     }
@@ -134,7 +140,7 @@ impl Spark {
     /// The server's version, which is only shown: servers that are no Apache Spark may not tell one.
     async fn version(session: &Session) -> String {
         use proto::analyze_plan_request::{Analyze, SparkVersion};
-        match session.0.analyze(Analyze::SparkVersion(SparkVersion {}), "ask for the version").await {
+        match session.client.analyze(Analyze::SparkVersion(SparkVersion {}), "ask for the version").await {
             Ok(proto::analyze_plan_response::Result::SparkVersion(v)) => format!("Spark {}", v.version),
             _ => "Spark of unknown version".into(),
         }
@@ -162,14 +168,16 @@ impl Engine for Spark {
         let session = self.session(limits).await?;
         let relation = self.relation(&session, query).await.at("environment", &self.name)?;
         let analyze = Analyze::Schema(Schema { plan: Some(query::root(relation.clone())) });
-        let answer = session.0.analyze(analyze, "analyse the query").await.at("environment", &self.name)?;
+        let answer = session.client.analyze(analyze, "analyse the query").await.at("environment", &self.name)?;
         let proto::analyze_plan_response::Result::Schema(proto::analyze_plan_response::Schema { schema: Some(schema) }) = answer
         else {
             return Err(Error::new(Kind::Unexpected, "Spark told no schema").at("environment", &self.name));
         };
-        let schema = types::schema(&schema)?;
+        let types::Columns { schema, through } = types::columns(&schema, &query.wishes).at("environment", &self.name)?;
+        let relation = query::with_columns(relation, through);
         let (handoff, why) = self.handoff(&session, &relation, &schema, query.handoff).await?;
         let version = Self::version(&session).await;
+        let work = Some(session.work.subscribe());
         let (layout, stream): (_, BatchStream) = match handoff {
             Handoff::Stream => ("stream", streamed(session, relation, Arc::clone(&schema))),
             Handoff::Stage => {
@@ -187,7 +195,7 @@ impl Engine for Spark {
         let snapshot =
             Snapshot { layout: format!("{version} by {layout}: {why}"), id: String::new(), files: 0, bytes: 0, rows: None };
         let plain = Err(format!("the query runs on Spark, handed over by {layout}: {why}"));
-        Ok(Table { schema, snapshot, partitions: vec![Partition { name: "0".into(), stream }], plain })
+        Ok(Table { schema, snapshot, partitions: vec![Partition { name: "0".into(), stream }], plain, work })
     }
 
     async fn list(&self, at: &Location) -> Result<Vec<Listed>> {
@@ -255,12 +263,12 @@ impl Staged {
 
     async fn begin(self, session: Arc<Session>, relation: proto::Relation) -> Result<BatchStream> {
         stage::sweep(&self.place).await;
-        let stage = Stage::below(&self.place, self.keep);
-        let expected = stage.write(session, relation).await?;
+        let stage = Stage::below(&self.place, session, self.keep);
+        let expected = stage.write(relation).await?;
         let query = Query { from: Some(stage.location.clone()), ..Query::default() };
         let table = self.embedded.open(&query, &self.limits).await.during("open the stage")?;
         let schema = self.schema;
-        let parts = stream::select_all(table.partitions.into_iter().map(|p| p.stream));
+        let parts = stream::iter(table.partitions).map(|p| p.stream).flatten_unordered(READ_AT_ONCE);
         let state = (parts, stage, 0u64, expected, schema);
         let batches = stream::try_unfold(state, |(mut parts, stage, mut rows, expected, schema)| async move {
             match parts.next().await.transpose()? {

@@ -57,6 +57,19 @@ pub(super) fn narrowed(mut input: proto::Relation, filter: Option<&str>, limit: 
     Ok(input)
 }
 
+/// Expressions in the place of columns.
+pub(super) fn with_columns(input: proto::Relation, columns: Vec<(String, String)>) -> proto::Relation {
+    if columns.is_empty() {
+        return input;
+    }
+    let alias = |(column, text): (String, String)| {
+        let expr = Some(Box::new(expression(text)));
+        proto::expression::Alias { expr, name: vec![column], metadata: None }
+    };
+    let aliases = columns.into_iter().map(alias).collect();
+    relation(RelType::WithColumns(Box::new(proto::WithColumns { input: Some(Box::new(input)), aliases })))
+}
+
 /// The rows counted while they pass.
 pub(super) fn counted(input: proto::Relation) -> proto::Relation {
     let metrics = vec![expression("count(1) as `rows`".into())];

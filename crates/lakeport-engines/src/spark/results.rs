@@ -13,12 +13,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamDecoder;
 use bytes::{Bytes, BytesMut};
 use lakeport::error::{Error, Kind, Result, Wrap};
+use lakeport::source::Work;
 use spark_connect_proto as proto;
 use spark_connect_proto::execute_plan_response::{ArrowBatch, ResponseType};
 use tonic::Streaming;
 
-use super::client::{CLIENT, Client, Session, pause};
+use super::client::{CLIENT, Client, pause};
 use super::fault;
+use super::session::{Session, Unfinished};
 
 /// How often a broken stream is taken up again without an answer in between.
 const TRIES: u32 = 8;
@@ -33,6 +35,8 @@ pub(super) struct Execution {
     plan: proto::Plan,
     operation: String,
     stream: Option<Streaming<proto::ExecutePlanResponse>>,
+    /// Whether the server was asked to begin, and may be at work.
+    asked: bool,
     /// Whether the server has the operation, so that it is taken up and not begun.
     begun: bool,
     server_session: Option<String>,
@@ -42,7 +46,8 @@ pub(super) struct Execution {
     rows: i64,
     chunks: BytesMut,
     next_chunk: i64,
-    complete: bool,
+    /// Whether the server is done with it, for better or worse.
+    over: bool,
     /// Numbers the server observed while it ran (`CollectMetrics`).
     pub(super) observed: Vec<i64>,
 }
@@ -55,6 +60,7 @@ impl Execution {
             plan,
             operation: uuid::Uuid::new_v4().to_string(),
             stream: None,
+            asked: false,
             begun: false,
             server_session: None,
             last_response: None,
@@ -63,19 +69,19 @@ impl Execution {
             rows: 0,
             chunks: BytesMut::new(),
             next_chunk: 0,
-            complete: false,
+            over: false,
             observed: Vec::new(),
         }
     }
 
     fn client(&self) -> &Client {
-        &self.session.0
+        &self.session.client
     }
 
     /// The next batches, those of one message; `None` when the result is complete.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<RecordBatch>>> {
         loop {
-            if self.complete {
+            if self.over {
                 return Ok(None);
             }
             let Some(stream) = &mut self.stream else {
@@ -108,7 +114,13 @@ impl Execution {
         let never_began = fault::is_unknown_operation(status) && self.last_response.is_none();
         let had_begun = fault::is_known_operation(status) && !self.begun;
         if !(fault::is_transient(status) || never_began || had_begun) || self.tries >= TRIES {
-            return Err(self.client().explain(status, OPERATION).await);
+            // A server that refused has ended the operation; one that is out of reach may go on with it.
+            self.over = !fault::is_transient(status);
+            let error = self.client().explain(status, OPERATION).await;
+            if self.over {
+                self.client().release(&self.operation).await;
+            }
+            return Err(error);
         }
         self.tries += 1;
         self.begun = (self.begun || had_begun) && !never_began;
@@ -120,7 +132,9 @@ impl Execution {
     /// Starts the execution, or takes it up behind the last answer.
     async fn attach(&mut self) -> Result<()> {
         let client = self.client().clone();
-        let answer = if !self.begun {
+        let answer = if self.begun {
+            client.reattach(&self.operation, self.server_session.clone(), self.last_response.clone()).await
+        } else {
             use proto::execute_plan_request::{RequestOption, request_option::RequestOption as Choice};
             let option = |choice| RequestOption { request_option: Some(choice) };
             let request = proto::ExecutePlanRequest {
@@ -138,20 +152,11 @@ impl Execution {
                 ],
                 ..Default::default()
             };
-            client.stub.clone().execute_plan(client.request(request)).await
-        } else {
-            let request = proto::ReattachExecuteRequest {
-                session_id: client.session.clone(),
-                client_observed_server_side_session_id: self.server_session.clone(),
-                user_context: client.user(),
-                operation_id: self.operation.clone(),
-                client_type: Some(CLIENT.into()),
-                last_response_id: self.last_response.clone(),
-            };
-            client.stub.clone().reattach_execute(client.request(request)).await
+            self.asked = true;
+            client.stub.clone().execute_plan(client.request(request)).await.map(tonic::Response::into_inner)
         };
         match answer {
-            Ok(stream) => self.stream = Some(stream.into_inner()),
+            Ok(stream) => self.stream = Some(stream),
             Err(status) => self.broken(&status).await?,
         }
         Ok(())
@@ -180,20 +185,21 @@ impl Execution {
                 if self.next_chunk != 0 {
                     return Err(torn("the result ends inside a batch"));
                 }
-                self.complete = true;
+                self.over = true;
                 self.stream = None;
                 self.client().release(&self.operation).await;
                 None
             }
             Some(ResponseType::ExecutionProgress(progress)) => {
-                let (tasks, done) = progress.stages.iter().fold((0, 0), |(t, d), s| (t + s.num_tasks, d + s.num_completed_tasks));
-                tracing::info!(done, tasks, running = progress.num_inflight_tasks, "Spark works");
+                let work = work(&progress);
+                tracing::debug!(?work, "Spark works");
+                self.session.work.send_replace(work);
                 None
             }
             _ => None,
         };
         self.since_release += 1;
-        if self.since_release >= RELEASE_EVERY && !self.complete {
+        if self.since_release >= RELEASE_EVERY && !self.over {
             self.since_release = 0;
             self.release_until();
         }
@@ -248,6 +254,31 @@ impl Execution {
             let _ = client.stub.clone().release_execute(client.request(request)).await;
         });
     }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        if self.asked && !self.over {
+            self.session.stop_later(Unfinished {
+                operation: std::mem::take(&mut self.operation),
+                stream: self.stream.take(),
+                last_response: self.last_response.take(),
+            });
+        }
+    }
+}
+
+/// What the server says of its stages, in whole numbers.
+fn work(progress: &proto::execute_plan_response::ExecutionProgress) -> Work {
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    let mut work = Work { running: count(progress.num_inflight_tasks), ..Work::default() };
+    for stage in &progress.stages {
+        work.stages += 1;
+        work.stages_done += u64::from(stage.done);
+        work.tasks += count(stage.num_tasks);
+        work.tasks_done += count(stage.num_completed_tasks);
+    }
+    work
 }
 
 fn torn(why: impl Into<String>) -> Error {

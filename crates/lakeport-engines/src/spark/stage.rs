@@ -5,56 +5,96 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use lakeport::error::{Error, Kind, Result, Wrap};
 use lakeport::source::Location;
 use object_store::{ObjectStore, ObjectStoreExt};
 use spark_connect_proto as proto;
 
-use super::client::{Session, wait};
 use super::query;
 use super::results::Execution;
+use super::session::Session;
 use crate::embedded::Place;
 
 /// What the directories of Lakeport are called: `lakeport-` and a UUID of version 7.
 const PREFIX: &str = "lakeport-";
+/// Bytes of a row group in the stage: what a reader holds of a file.
+const ROW_GROUP: u64 = 4 * 1024 * 1024;
 /// Leftovers older than this are removed by the next query that stages.
 const LEFTOVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A directory below the stage, removed when dropped unless it is to be kept.
+/// How often a directory is looked for again where tasks that were stopped may still have written.
+const LOOKS: u32 = 6;
+/// The pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A directory below the stage, removed at the session's end unless it is to be kept.
 pub(super) struct Stage {
     pub(super) location: Location,
+    session: Arc<Session>,
     keep: bool,
 }
 
 impl Stage {
     /// Names a directory below the environment's stage; nothing is written yet.
-    pub(super) fn below(stage: &Location, keep: bool) -> Self {
-        Self { location: stage.join(&format!("{PREFIX}{}", uuid::Uuid::now_v7())), keep }
+    pub(super) fn below(stage: &Location, session: Arc<Session>, keep: bool) -> Self {
+        Self { session, location: stage.join(&format!("{PREFIX}{}", uuid::Uuid::now_v7())), keep }
     }
 
-    /// Lets the executors write the result; returns the rows they counted.
-    pub(super) async fn write(&self, session: Arc<Session>, input: proto::Relation) -> Result<u64> {
-        use proto::write_operation::{SaveMode, SaveType};
-        let url = if self.location.is_local() && !self.location.url.starts_with("file://") {
-            format!("file://{}", self.location.url)
-        } else {
-            self.location.url.clone()
-        };
-        let write = proto::WriteOperation {
-            input: Some(query::counted(input)),
-            source: Some("parquet".into()),
-            mode: SaveMode::ErrorIfExists.into(),
-            save_type: Some(SaveType::Path(url)),
-            ..Default::default()
-        };
-        let mut execution = Execution::new(session, query::command(proto::command::CommandType::WriteOperation(write)));
-        execution.finish().await?;
-        let counted = execution.observed.first().copied().and_then(|n| u64::try_from(n).ok());
-        counted.ok_or_else(|| {
+    /// Lets the executors write the result; returns the rows that the server counted.
+    pub(super) async fn write(&self, input: proto::Relation) -> Result<u64> {
+        let mut execution = self.begin(query::counted(input.clone()));
+        match execution.finish().await {
+            Ok(()) => {
+                if let Some(rows) = execution.observed.first().and_then(|n| u64::try_from(*n).ok()) {
+                    return Ok(rows);
+                }
+            }
+            // It was refused before anything was written.
+            Err(e) if e.kind() == Kind::Unsupported => self.begin(input).finish().await?,
+            Err(e) => return Err(e),
+        }
+        // A server that tells nothing on the way is asked what lies there; footers answer.
+        self.count().await?.ok_or_else(|| {
             Error::new(Kind::SourceUnreadable, "Spark did not tell how many rows it wrote to the stage")
                 .help("use handoff = \"stream\" with this server")
         })
+    }
+
+    fn begin(&self, input: proto::Relation) -> Execution {
+        use proto::write_operation::{SaveMode, SaveType};
+        let write = proto::WriteOperation {
+            input: Some(input),
+            source: Some("parquet".into()),
+            mode: SaveMode::ErrorIfExists.into(),
+            save_type: Some(SaveType::Path(self.url())),
+            options: [("parquet.block.size".to_owned(), ROW_GROUP.to_string())].into(),
+            ..Default::default()
+        };
+        let plan = query::command(proto::command::CommandType::WriteOperation(write));
+        Execution::new(Arc::clone(&self.session), plan)
+    }
+
+    async fn count(&self) -> Result<Option<u64>> {
+        let text = format!("select count(*) from parquet.`{}`", self.url());
+        let mut execution = Execution::new(Arc::clone(&self.session), query::root(query::sql(&text)));
+        let mut rows = None;
+        while let Some(batches) = execution.next().await? {
+            let counts = batches.iter().filter(|b| b.num_rows() > 0).filter_map(|b| b.column(0).as_primitive_opt::<Int64Type>());
+            rows = counts.map(|c| c.value(0)).last().or(rows);
+        }
+        Ok(rows.and_then(|n| u64::try_from(n).ok()))
+    }
+
+    /// The directory as the executors know it.
+    fn url(&self) -> String {
+        if self.location.is_local() && !self.location.url.starts_with("file://") {
+            format!("file://{}", self.location.url)
+        } else {
+            self.location.url.clone()
+        }
     }
 }
 
@@ -64,30 +104,45 @@ impl Drop for Stage {
             tracing::info!(stage = %self.location.url, "the stage is kept, as asked");
             return;
         }
-        let location = self.location.clone();
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if let Some(Err(error)) = wait(&runtime, remove(&location)) {
-            tracing::warn!(%error, "the stage could not be removed; a later run will try again");
+        self.session.remove_later(self.location.clone());
+    }
+}
+
+/// Removes a directory of the stage; where tasks were stopped it is looked for until it stays away.
+pub(super) async fn remove_for_good(location: &Location, stopped: bool) {
+    let mut gone = 0;
+    for _ in 0..if stopped { LOOKS } else { 1 } {
+        match remove(location).await {
+            Ok(0) => gone += 1,
+            Ok(_) => gone = 0,
+            Err(error) => tracing::warn!(%error, "the stage could not be removed; a later run will try again"),
+        }
+        if gone == 2 {
+            return;
+        }
+        if stopped {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }
 
-/// Removes a directory and all below it; one that is not there is as good.
-async fn remove(location: &Location) -> Result<()> {
+/// Removes a directory and all below it, and counts what was there; one that is not there is as good.
+async fn remove(location: &Location) -> Result<usize> {
     let failed = || format!("cannot remove the stage {}", location.url);
     if let Some(path) = lakeport::source::local_path(&location.url) {
         return match tokio::fs::remove_dir_all(&path).await {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).wrap(Kind::WriteFailed, failed),
-            _ => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(e).wrap(Kind::WriteFailed, failed),
+            Ok(()) => Ok(1),
         };
     }
     let place = Place::of(location)?;
     let objects: Vec<_> =
         place.store.list(Some(&place.path)).map_ok(|o| o.location).try_collect().await.wrap(Kind::WriteFailed, failed)?;
-    for object in objects {
-        place.store.delete(&object).await.wrap(Kind::WriteFailed, failed)?;
+    for object in &objects {
+        place.store.delete(object).await.wrap(Kind::WriteFailed, failed)?;
     }
-    Ok(())
+    Ok(objects.len())
 }
 
 /// Removes what killed runs left below a stage; what cannot be removed is left to the next.

@@ -13,9 +13,11 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::Stream;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::error::Result;
 use crate::limits::Limits;
+use crate::types::Wish;
 
 mod plain;
 pub use plain::{Comparison, Literal, PlainColumn, PlainScan, PlainSource, Predicate, ScanGroup, loadable};
@@ -36,6 +38,8 @@ pub struct Query {
     pub limit: Option<u64>,
     /// How the result leaves a cluster, where the job says it.
     pub handoff: Option<crate::config::Handoff>,
+    /// What the user asks for, column by column; for columns that only the engine can bring into that form.
+    pub wishes: BTreeMap<String, Wish>,
     /// The environments that SQL may name as `ENV.path.to.table`.
     pub environments: BTreeMap<String, Location>,
 }
@@ -80,6 +84,23 @@ pub struct Table {
     pub partitions: Vec<Partition>,
     /// The same query as a plain read of Parquet files, or why it is none.
     pub plain: std::result::Result<PlainScan, String>,
+    /// What a cluster says of its work while the streams are read.
+    pub work: Option<watch::Receiver<Work>>,
+}
+
+/// What a cluster has done of a query, as it last said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Stages that are known.
+    pub stages: u64,
+    /// Stages that are done.
+    pub stages_done: u64,
+    /// Tasks of the known stages.
+    pub tasks: u64,
+    /// Tasks that are done.
+    pub tasks_done: u64,
+    /// Tasks at work.
+    pub running: u64,
 }
 
 impl fmt::Debug for Table {
