@@ -76,6 +76,8 @@ CONNECT = [
 NOT_IN_SPARK = {
     "float16": "no half-precision numbers",
     "decimal256_76_4": "decimals of at most 38 digits",
+    "time32_s": "no TIME of milliseconds in Parquet",
+    "time32_ms": "no TIME of milliseconds in Parquet",
     "timestamp_ns": "no timestamps of nanoseconds in Parquet",
     "timestamptz_ns": "no timestamps of nanoseconds in Parquet",
 }
