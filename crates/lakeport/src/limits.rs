@@ -27,6 +27,8 @@ pub struct Limits {
     pub hyperd_memory: u64,
     /// Processor cores to use.
     pub cores: usize,
+    /// Bytes a file in an archive may unpack to, whatever the archive's own size.
+    pub unpacked: u64,
     /// Bytes read from disk at a time while a file is uploaded.
     pub upload_buffer: usize,
     /// How long a connection may take to open.
@@ -50,6 +52,7 @@ impl Default for Limits {
             copy: 64 * MIB,
             hyperd_memory: 1024 * MIB,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            unpacked: 1024 * MIB,
             upload_buffer: 1024 * 1024,
             connect_timeout: Duration::from_secs(15),
             read_timeout: Duration::from_secs(120),

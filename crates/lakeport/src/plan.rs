@@ -104,6 +104,12 @@ impl Lakeport {
             (None, None) => self.formats.by_extension(&file_name)?,
         };
         let capability = format.capability();
+        if !capability.write {
+            let writes = self.formats.iter().map(|f| f.capability()).filter(|c| c.write && !c.extensions.is_empty());
+            let names: Vec<_> = writes.map(|c| c.name).collect();
+            return Err(Error::new(Kind::Unsupported, format!("a .{} file is only read, never written", capability.name))
+                .help(format!("the formats written are {}", names.join(", "))));
+        }
         if let Destination::Target { target, environment, .. } = &destination {
             let can = target.capability();
             if !can.formats.is_empty() && !can.formats.contains(&capability.name) {

@@ -28,6 +28,7 @@ pub mod orc;
 mod output;
 pub mod parquet;
 pub mod read_back;
+pub mod tde;
 mod temporary;
 pub mod text;
 pub mod xlsx;
@@ -272,6 +273,8 @@ impl Formats {
                 Box::new(ingest::Ingest { sqlite: false }),
                 Box::new(ingest::Ingest { sqlite: true }),
                 Box::new(yxdb::Yxdb),
+                Box::new(tde::Tde),
+                Box::new(tde::Package),
             ],
         }
     }
