@@ -20,6 +20,8 @@ mod calendar;
 mod catalog;
 mod column;
 mod decode;
+#[doc(hidden)]
+pub mod fuzzing;
 mod layout;
 mod package;
 mod read;

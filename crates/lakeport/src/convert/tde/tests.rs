@@ -430,6 +430,20 @@ fn damaged_files_are_errors_and_never_more() {
     runner(400).run(&damage, check).unwrap();
 }
 
+#[test]
+fn any_bytes_are_a_column_or_an_error() {
+    let header =
+        (any::<u8>(), any::<u8>(), 0u8..64, Just(0u8), 0u64..5000, prop_oneof![Just(32u64), any::<u64>()], any::<[u8; 16]>());
+    let bytes = (header, proptest::collection::vec(any::<u8>(), 0..64), proptest::collection::vec(0u8..8, 0..200));
+    let check = |((kind, how, low, high, decoded, offset, block), data, rest): (_, Vec<u8>, Vec<u8>)| {
+        let (decoded, offset): (u64, u64) = (decoded, offset);
+        let header = [&[kind, how, low, high][..], &decoded.to_le_bytes(), &offset.to_le_bytes(), &block].concat();
+        super::fuzzing::tde(&[header, data, rest].concat());
+        Ok(())
+    };
+    runner(300).run(&bytes, check).unwrap();
+}
+
 /// A package of such files.
 fn package(files: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf) {
     use std::io::Write;
