@@ -1,20 +1,24 @@
 //! The catalog: seven tables of the schema `SYS` that say which tables and columns there are, and what their files are called.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 
 use super::column::{Column, ColumnReader, Properties, all_numbers};
-use super::layout::{Directory, Volume, damaged};
+use super::layout::{Directory, Span, Volume, damaged};
 use crate::error::{Context, Result};
 
 /// The schema of the catalog itself.
 pub(super) const SYS: &str = "SYS";
 /// The table in which Tableau Desktop keeps the data source that made the extract.
 const METADATA: &str = "$TableauMetadata";
-/// Most rows of a table of the catalog: about fifty thousand columns.
+/// Most rows of a table of the catalog; a column has about twenty properties, and as many that were deleted.
 const ROWS: u64 = 4 * 1024 * 1024;
+/// Most tables of a file, and columns of a table.
+const TABLES: usize = 4096;
+const COLUMNS: usize = 16_384;
 /// Most bytes of all names and properties.
 const TEXTS: u64 = 256 * 1024 * 1024;
 /// Most bytes of a file of properties.
@@ -29,8 +33,8 @@ pub(super) struct TableEntry {
     pub(super) name: String,
     /// Whether it holds what the extract is about.
     pub(super) data: bool,
-    /// The files of its columns.
-    pub(super) directory: Directory,
+    /// Where the directory of its columns' files is.
+    pub(super) directory: Span,
     /// Its columns in order.
     pub(super) columns: Vec<Column>,
 }
@@ -45,30 +49,44 @@ fn read(volume: &Arc<Volume>) -> Result<Vec<TableEntry>> {
     let sys = root.get(SYS).ok_or_else(|| damaged("the .tde has no catalog"))?;
     let mut sys = System { volume, directory: volume.directory(*sys)?, texts: TEXTS };
     let schemas = sys.names("SCHEMAS")?;
-    let schema_files = sys.properties("SCHEMAPROPS", |_| true)?;
-    let tables = sys.named("TABLES")?;
-    let table_files = sys.properties("TABLEPROPS", |_| true)?;
+    let schema_files = sys.properties("SCHEMAPROPS", &schemas.keys().copied().collect())?;
+    let mut tables = sys.named("TABLES")?;
+    tables.retain(|(_, _, schema)| schemas.get(schema).is_none_or(|s| s != SYS));
+    if tables.len() > TABLES {
+        return Err(damaged(format!("the catalog has {} tables", tables.len())));
+    }
+    let table_files = sys.properties("TABLEPROPS", &tables.iter().map(|(id, ..)| *id).collect())?;
     let mut found: BTreeMap<u64, TableEntry> = BTreeMap::new();
+    let (mut places, mut inside) = (BTreeSet::new(), BTreeMap::new());
     for (id, name, parent) in tables {
         let schema = schemas.get(&parent).ok_or_else(|| damaged(format!("table `{name}` is in no schema")))?;
-        if schema == SYS {
-            continue;
-        }
         let file = |files: &BTreeMap<u64, Properties>, id: u64, name: &str| {
             files.get(&id).and_then(|p| p.get("data-file")).map_or_else(|| name.to_owned(), Clone::clone)
         };
         let missing = || damaged(format!("the .tde has no directory for table `{schema}.{name}`"));
-        let directory = volume.directory(*root.get(&file(&schema_files, parent, schema)).ok_or_else(missing)?)?;
-        let directory = volume.directory(*directory.get(&file(&table_files, id, &name)).ok_or_else(missing)?)?;
+        let inside = match inside.entry(parent) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                let span = *root.get(&file(&schema_files, parent, schema)).ok_or_else(missing)?;
+                place.insert(volume.directory(span)?)
+            }
+        };
+        let directory = *inside.get(&file(&table_files, id, &name)).ok_or_else(missing)?;
+        // Each directory is read once at most.
+        if !places.insert(directory.start) {
+            return Err(damaged(format!("table `{schema}.{name}` has the directory of another")));
+        }
         let entry = TableEntry { name: format!("{schema}.{name}"), data: name != METADATA, directory, columns: Vec::new() };
         found.insert(id, entry);
     }
     let columns: Vec<_> = sys.named("COLUMNS")?.into_iter().filter(|(_, _, parent)| found.contains_key(parent)).collect();
-    let ids: std::collections::BTreeSet<u64> = columns.iter().map(|(id, ..)| *id).collect();
-    let mut properties = sys.properties("COLUMNPROPS", |id| ids.contains(&id))?;
+    let mut properties = sys.properties("COLUMNPROPS", &columns.iter().map(|(id, ..)| *id).collect())?;
     for (id, name, parent) in columns {
         let properties = properties.remove(&id).unwrap_or_default();
         if let Some(table) = found.get_mut(&parent) {
+            if table.columns.len() == COLUMNS {
+                return Err(damaged(format!("table `{}` has more than {COLUMNS} columns", table.name)));
+            }
             table.columns.push(Column { name, properties });
         }
     }
@@ -97,7 +115,9 @@ impl System<'_> {
         let kind = files.get(&format!("{name}.type")).ok_or_else(missing)?;
         let text = self.volume.bytes(self.volume.data(*kind)?, PROPERTIES, "the description of a column")?;
         let text = String::from_utf8(text).map_err(|_| damaged(format!("the description of `{name}` is no text")))?;
-        let properties = text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let pairs = text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned()));
+        // No catalog is known to be encoded, and this one is to have no more rows than its bytes are.
+        let properties = pairs.filter(|(key, _)| key != "encoding").collect();
         Ok((files, Column { name, properties }))
     }
 
@@ -163,10 +183,10 @@ impl System<'_> {
     }
 
     /// Properties by parent, of those parents that are wanted.
-    fn properties(&mut self, table: &str, wanted: impl Fn(u64) -> bool) -> Result<BTreeMap<u64, Properties>> {
+    fn properties(&mut self, table: &str, wanted: &BTreeSet<u64>) -> Result<BTreeMap<u64, Properties>> {
         let (mut active, parents) = self.active(table, "PARENT")?;
         for (active, parent) in active.iter_mut().zip(&parents) {
-            *active &= wanted(*parent);
+            *active &= wanted.contains(parent);
         }
         let keys = self.texts(table, "KEY", &active)?;
         let values = self.texts(table, "VALUE", &active)?;

@@ -46,9 +46,10 @@ impl Extract {
 
     /// How many rows a table has, which all of its columns have to agree in.
     pub(super) fn rows(&self, table: &TableEntry) -> Result<u64> {
+        let files = self.volume.directory(table.directory)?;
         let mut rows = None;
         for column in &table.columns {
-            let here = column.rows(&self.volume, &table.directory).at("column", &column.name)?;
+            let here = column.rows(&self.volume, &files).at("column", &column.name)?;
             agree(&mut rows, here, &column.name)?;
         }
         self.plausible(rows.unwrap_or(0))
@@ -88,7 +89,8 @@ impl Extract {
     pub(super) fn read(&self, table: &TableEntry) -> Result<TableReader> {
         let count = table.columns.len().max(1);
         let (ahead, kept) = ((AHEAD / count).clamp(4096, 256 * 1024), KEPT / count as u64);
-        let open = |c| ColumnReader::open(c, &self.volume, &table.directory, ahead, kept);
+        let files = self.volume.directory(table.directory)?;
+        let open = |c| ColumnReader::open(c, &self.volume, &files, ahead, kept);
         let columns = table.columns.iter().map(open).collect::<Result<Vec<_>>>()?;
         let mut rows = None;
         for column in &columns {
