@@ -112,7 +112,7 @@ fn what_does_not_fit_stops_the_run() {
         "binary floating point",
     );
     desk.parquet("t.parquet", "{'l': [[1]], 'n': [1]}");
-    desk.run(&["convert", "t.parquet", "t.tde"]).fails(6, "E202").says("no nested columns");
+    desk.run(&["convert", "t.parquet", "t.tde"]).fails(6, "E203").says("no nested columns");
     // With consent what is finer is left out, and counted.
     desk.parquet("t.parquet", "{'at': pa.array([1500, 2000], pa.timestamp('us'))}");
     desk.run(&["convert", "t.parquet", "t.tde", "--lossy=at"]).ok().says("1");
@@ -142,7 +142,7 @@ fn a_genuine_extract_is_read_as_tableau_reads_it() {
     desk.run(&["describe", "book.twbx"]).ok().says("World Indicators/Extract.Extract").says("2,299 rows");
     desk.run(&["convert", "book.twbx", "b.parquet"]).ok();
     assert_eq!(judge(&desk, "judge_tde", &["same", "w.tde", "b.parquet"]), said);
-    desk.run(&["convert", "book.twbx#World Indicators", "some.csv", "--where", "\"Region\" = 'Africa'"]).ok().says("583");
+    desk.run(&["convert", "book.twbx#World Indicators", "some.csv", "--where", "\"Region\" = 'Africa'"]).ok().says("594 rows");
     desk.run(&["convert", "w.tde", "w.twbx"]).fails(2, "E127").says("only read");
     desk.run(&["formats"]).ok().says("tde").says("Tableau's packages");
 }
@@ -152,11 +152,18 @@ fn rows_cross_batches_and_none_are_rows_too() {
     let desk = Desk::new();
     desk.parquet("t.parquet", "{'id': pa.array(range(100001), pa.int32()), 's': pa.array([str(i % 999) * 3 if i % 7 else None for i in range(100001)])}");
     desk.run(&["convert", "t.parquet", "t.tde", "--verify", "full"]).ok();
+    // Neither the engine nor the judge promises an order.
     let there = judge(&desk, "judge_tde", &["rows", "t.tde"]);
-    let lines: Vec<_> = there.lines().collect();
-    assert_eq!((lines.len(), lines[100_001], lines[8]), (100_002, "[100000, \"100100100\"]", "[7, null]"));
+    let mut lines: Vec<_> = there.lines().skip(1).map(str::to_owned).collect();
+    lines.sort();
+    let cell = |i: usize| if i % 7 == 0 { "null".to_owned() } else { format!("{:?}", (i % 999).to_string().repeat(3)) };
+    let mut expected: Vec<_> = (0..100_001).map(|i| format!("[{i}, {}]", cell(i))).collect();
+    expected.sort();
+    assert!(lines == expected, "{} rows, such as {:?}", lines.len(), lines.iter().zip(&expected).find(|(a, b)| a != b));
     desk.run(&["convert", "t.tde", "back.parquet", "--verify", "full"]).ok();
-    assert!(judge(&desk, "judge_tde", &["same", "t.tde", "back.parquet"]).starts_with("200002 cells are the same, 14286 of"));
+    let code = "import pyarrow.parquet as pq\na, b = (pq.read_table(f'{n}.parquet').sort_by('id') for n in ('t', 'back'))\n\
+                print([a[n].to_pylist() == b[n].to_pylist() for n in a.column_names])";
+    assert_eq!(desk.python(code).trim(), "[True, True]");
     desk.run(&["convert", "t.parquet", "none.tde", "--where", "id < 0"]).ok();
     assert_eq!(judge(&desk, "judge_tde", &["rows", "none.tde"]).lines().count(), 1);
     desk.run(&["convert", "none.tde", "none.parquet"]).ok();
