@@ -80,6 +80,13 @@ def delta(path):
     return table.column_names, list(zip(*(column.to_pylist() for column in table.columns)))
 
 
+def tde(path):
+    import judge_tde
+
+    columns = judge_tde.read(path)
+    return list(columns), list(zip(*(values for _, values in columns.values())))
+
+
 READERS = {
     ".hyper": hyper,
     ".xlsx": excel,
@@ -91,6 +98,7 @@ READERS = {
     ".orc": arrow,
     ".parquet": arrow,
     ".delta": delta,
+    ".tde": tde,
 }
 
 path = sys.argv[1]
