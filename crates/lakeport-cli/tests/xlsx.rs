@@ -97,6 +97,105 @@ fn what_no_cell_holds_stops_the_run_or_is_counted() {
 }
 
 #[test]
+fn what_is_accepted_as_lossy_is_changed_and_counted() {
+    let desk = Desk::new();
+    let columns = "'n': [2**53 + 1, 1], 'd': pa.array([D('1234567890123456789.55'), D('1.50')], pa.decimal128(38, 2)), \
+                   'x': [float('nan'), 2.5], 't': ['é' * 40000, ''], 'at': pa.array([1577934245123456, 0], pa.timestamp('us')), \
+                   'tz': pa.array([1577934245123, 0], pa.timestamp('ms', 'Europe/Berlin'))";
+    desk.parquet("t.parquet", &format!("(lambda D: {{{columns}}})(__import__('decimal').Decimal)"));
+    for (column, text) in
+        [("n", "9007199254740993"), ("d", "1234567890123456789.55"), ("x", "NaN"), ("at", "2020-01-02T03:04:05.123456")]
+    {
+        let sql = format!("select {column} from src");
+        let args = ["run", "--from", "t.parquet", "--sql", &sql, "--to", "one.xlsx"];
+        desk.run(&args).fails(6, "E204").says(column);
+        // All digits, as text.
+        let wish = format!("{column}=text");
+        desk.run(&[&args[..], &["--types", &wish]].concat()).ok();
+        assert_eq!(table(&desk, "one.xlsx", "cells")[1][0][0], text);
+        // Or less of them, by name.
+        let accepted = format!("--lossy={column}");
+        let done = desk.run(&[&args[..], &[&accepted, "--json"]].concat()).ok().json();
+        assert_eq!(done["tables"][0]["changed_values"][column], 1, "{column}");
+    }
+    // A text that is too long is cut, an empty one is no cell's value.
+    let args = ["run", "--from", "t.parquet", "--sql", "select t, tz from src", "--to", "one.xlsx", "--lossy=t", "--json"];
+    let done = desk.run(&args).ok().json();
+    assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "t": 2 }));
+    let cells = table(&desk, "one.xlsx", "cells");
+    assert_eq!(cells[1][0][0].as_str().unwrap().chars().count(), 32_767);
+    assert_eq!(cells[2][0][0], "None");
+    // An instant is shown by the clock of UTC.
+    assert_eq!(cells[1][1][0], "2020-01-02 03:04:05.123000");
+}
+
+#[test]
+fn a_workbook_is_a_source_whose_types_its_whole_sheets_decide() {
+    let desk = Desk::new();
+    // Whole numbers first and a fraction at the end, a text among numbers at the end: the last row counts like the first.
+    desk.python(
+        "
+import datetime as dt, openpyxl
+book = openpyxl.Workbook()
+first = book.active
+first.title = 'notes'
+first['A1'] = 'nothing of interest'
+sheet = book.create_sheet('Sales 2024')
+sheet.append([None])
+sheet.append([None, 'id', 'price', 'code', 'day', 'at', 'clock', 'took', 'ok', 'empty', None, 'id'])
+for i in range(3000):
+    sheet.append([None, i, i, i, dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, 12, 30, 15, 250000), dt.time(23, 59, 59), dt.timedelta(hours=30), i % 2 == 0, None, 'x', 'y'])
+sheet.append([])
+sheet.append([None, 2**53, 0.5, 'A7', dt.date(1900, 3, 1), dt.datetime(2024, 1, 2), dt.time(0), dt.timedelta(0), None, None, None, None])
+sheet['B3009'].font = openpyxl.styles.Font(bold=True)
+book.save('x.xlsx')
+",
+    );
+    let source = "x.xlsx#Sales 2024";
+    let described = desk.run(&["describe", "x.xlsx"]).ok().says("Sales 2024 · 3,002 rows");
+    assert!(described.stdout.contains("notes"));
+    desk.run(&["convert", source, "x.parquet", "--verify", "full"]).ok().says("3,002 rows");
+    let code = "
+import pyarrow.parquet as q
+t = q.read_table('x.parquet')
+print(', '.join(f'{f.name}:{f.type}' for f in t.schema))
+for row in (0, 3000, 3001): print([str(c[row]) for c in t.columns])
+";
+    let text = desk.python(code);
+    let lines: Vec<_> = text.lines().collect();
+    let types = "id:int64, price:double, code:string, day:date32[day], at:timestamp[ms], clock:time32[ms], took:int64, ok:bool, \
+                 empty:string, column_11:string, id_2:string";
+    assert_eq!(lines[0], types);
+    let first =
+        "['0', '0.0', '0', '2024-01-01', '2024-01-01 12:30:15.250000', '23:59:59', '108000000', 'True', 'None', 'x', 'y']";
+    assert_eq!(lines[1], first);
+    assert_eq!(lines[2], format!("[{}]", ["'None'"; 11].join(", ")));
+    let last =
+        "['9007199254740992', '0.5', 'A7', '1900-03-01', '2024-01-02 00:00:00', '00:00:00', '0', 'None', 'None', 'None', 'None']";
+    assert_eq!(lines[3], last);
+    // SQL over it, and a wish.
+    let sql = "select sum(id) as s from src where ok";
+    desk.run(&["run", "--from", source, "--sql", sql, "--to", "s.csv"]).ok();
+    assert_eq!(std::fs::read_to_string(desk.path().join("s.csv")).unwrap(), "s\n2248500\n");
+    desk.run(&["run", "--from", source, "--to", "w.parquet", "--types", "id=text"]).ok();
+    desk.run(&["convert", "x.xlsx#Nope", "y.csv"]).fails(2, "E124").says("Sales 2024");
+    desk.write("no.xlsx", "PK no workbook");
+    desk.run(&["convert", "no.xlsx", "y.csv"]).fails(3, "E131");
+    // What Lakeport wrote comes back as it was.
+    desk.run(&["convert", "x.parquet", "again.xlsx"]).ok();
+    desk.run(&["convert", "again.xlsx", "again.csv"]).ok();
+    desk.run(&["convert", "x.parquet", "x.csv"]).ok();
+    let read = |name: &str| std::fs::read_to_string(desk.path().join(name)).unwrap();
+    let differ: Vec<_> = std::iter::zip(read("again.csv").lines().map(str::to_owned), read("x.csv").lines().map(str::to_owned))
+        .filter(|(a, b)| a != b)
+        .take(3)
+        .collect();
+    // The times that were durations are whole numbers by now; nothing else changes on the way.
+    assert!(differ.is_empty(), "{differ:?}");
+    assert_eq!(read("again.csv").lines().count(), read("x.csv").lines().count());
+}
+
+#[test]
 fn tables_are_sheets_and_long_ones_continue() {
     let desk = Desk::new();
     desk.parquet("long.parquet", "{'id': pa.array([None if i == 5 else i for i in range(1048580)], pa.int32())}");

@@ -16,11 +16,13 @@ use arrow::datatypes::{
 use calamine::{DataRef, Reader, Xlsx as Book, open_workbook};
 use rust_xlsxwriter::{Color, Format as CellFormat, Workbook, Worksheet, XlsxError};
 
-use super::{Capability, ColumnDescription, FileDescription, Format, Opened, TableDescription, Writer, Written, read_back};
+use super::{Capability, FileDescription, Format, Opened, Writer, Written, read_back};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 use crate::types::{ColumnMapping, Mapping, Wishes, xlsx};
 use crate::verify::{Fingerprint, Verify};
+
+mod sheet;
 
 /// Rows of a sheet below its header.
 const ROWS: u32 = 1_048_575;
@@ -82,20 +84,13 @@ impl Format for Xlsx {
         Ok(prints)
     }
 
+    fn open(&self, path: &Path, table: Option<&str>, _limits: &Limits) -> Result<Opened> {
+        sheet::open(path, table)
+    }
+
     fn describe(&self, path: &Path, _limits: &Limits) -> Result<FileDescription> {
         let bytes = std::fs::metadata(path).wrap(Kind::SourceMissing, || format!("there is no file {}", path.display()))?.len();
-        let tables = sheets(path)?.into_iter().map(|name| {
-            let (mut columns, mut last) = (Vec::new(), 0);
-            cells(path, &name, &mut |row, _, value| {
-                if row == 0 {
-                    columns.push(ColumnDescription { name: shown(&value), data_type: "cells".into(), nullable: true });
-                }
-                last = last.max(row);
-                Ok(())
-            })?;
-            Ok(TableDescription { name, rows: u64::from(last), columns })
-        });
-        let tables = tables.collect::<Result<_>>()?;
+        let tables = sheets(path)?.into_iter().map(|name| sheet::describe(path, name)).collect::<Result<_>>()?;
         Ok(FileDescription { format: "xlsx".into(), version: None, bytes, tables })
     }
 }
@@ -332,14 +327,6 @@ fn cells(path: &Path, sheet: &str, each: &mut dyn FnMut(u32, u32, DataRef<'_>) -
         each(row, column, cell.get_value().clone())?;
     }
     Ok(())
-}
-
-fn shown(value: &DataRef<'_>) -> String {
-    match value {
-        DataRef::String(text) => text.clone(),
-        DataRef::SharedString(text) => (*text).to_owned(),
-        other => format!("{other:?}"),
-    }
 }
 
 /// The sheets of a table as batches of its mapping; a thread walks, a little ahead.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
-    StringBuilder, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringBuilder,
+    StructArray, new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
@@ -217,7 +217,8 @@ fn ensure_in_range(column: &ColumnMapping, shaped: &ArrayRef, (least, greatest):
         .help(format!("filter the row with --where, or keep it as text with --types {}=text", column.name)))
 }
 
-/// Stops on texts that are too long, or empty where the target knows no empty text; with consent those become NULL.
+/// Stops on texts that are too long, or empty where the target knows no empty text; with consent the one are cut and the other
+/// become NULL.
 fn of_length(
     column: &ColumnMapping,
     shaped: ArrayRef,
@@ -233,19 +234,47 @@ fn of_length(
         let what = format!("a value of column `{}` cannot be kept as {}", column.name, column.target_type);
         Err(Error::new(Kind::ValueRefused, what).because(format!("row {}: {why}", before + row as u64 + 1)).help(help))
     };
-    if let Some(row) = texts.iter().position(|t| t.is_some_and(long)) {
-        let units = texts.value(row).encode_utf16().count();
-        let help = format!("shorten or split it in SQL, or leave the column out with --types {}=drop", column.name);
+    let Some(row) = texts.iter().position(|t| t.is_some_and(|t| t.len() < least || long(t))) else { return Ok(shaped) };
+    if !column.accepted {
+        let text = texts.value(row);
+        if text.len() < least {
+            let help = format!("leave such cells empty, like NULL, with --lossy={}", column.name);
+            return refused(row, "it is an empty text, which the target does not tell from NULL".into(), help);
+        }
+        let units = text.encode_utf16().count();
+        let help = format!(
+            "shorten or split it in SQL, cut it with --lossy={0}, or leave the column out with --types {0}=drop",
+            column.name
+        );
         return refused(row, format!("it has {units} characters, the target holds {greatest}"), help);
     }
-    let Some(row) = texts.iter().position(|t| t.is_some_and(|t| t.len() < least)) else { return Ok(shaped) };
-    if !column.accepted {
-        let help = format!("leave such cells empty, like NULL, with --lossy={}", column.name);
-        return refused(row, "it is an empty text, which the target does not tell from NULL".into(), help);
+    let mut kept = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
+    for text in texts {
+        match text {
+            Some(text) if text.len() < least => {
+                *changed += 1;
+                kept.append_null();
+            }
+            Some(text) if long(text) => {
+                *changed += 1;
+                kept.append_value(cut(text, greatest));
+            }
+            fits => kept.append_option(fits),
+        }
     }
-    let kept: StringArray = texts.iter().map(|t| t.filter(|t| t.len() >= least)).collect();
-    *changed += (kept.null_count() - texts.null_count()) as u64;
-    Ok(Arc::new(kept))
+    Ok(Arc::new(kept.finish()))
+}
+
+/// The beginning of a text, of at most so many UTF-16 units.
+fn cut(text: &str, units: usize) -> &str {
+    let mut room = units;
+    for (at, c) in text.char_indices() {
+        match room.checked_sub(c.len_utf16()) {
+            Some(left) => room = left,
+            None => return &text[..at],
+        }
+    }
+    text
 }
 
 fn first_outside(values: impl Iterator<Item = Option<i64>>, least: i64, greatest: i64) -> Option<usize> {
