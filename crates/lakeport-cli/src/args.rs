@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use lakeport::config::{Job, LossyConfig, RouteWish};
+use lakeport::convert::manifest::Split;
 use lakeport::error::{Error, Kind, Result};
 use lakeport::export::Mode;
 use lakeport::verify::Verify;
@@ -231,6 +232,9 @@ pub(crate) struct Options {
     /// The table's name in the file.
     #[arg(long)]
     pub(crate) table: Option<String>,
+    /// Several files and a manifest instead of one file: partition, rows=1000000 or size=256MiB.
+    #[arg(long, value_name = "BY", value_parser = split)]
+    pub(crate) split: Option<Split>,
     /// How a .hyper is loaded, instead of choosing.
     #[arg(long, value_enum)]
     pub(crate) route: Option<RouteArg>,
@@ -289,6 +293,10 @@ fn mode(text: &str) -> std::result::Result<Mode, String> {
         .map_err(|_| "the modes are full, append, upsert, delete-insert, create and replace".to_owned())
 }
 
+fn split(text: &str) -> std::result::Result<Split, String> {
+    Split::try_from(text.to_owned())
+}
+
 fn pair(text: &str) -> std::result::Result<(String, String), String> {
     let (column, wish) = text.split_once('=').ok_or("write COLUMN=TYPE, such as amount=numeric(38,10)")?;
     Ok((column.to_owned(), wish.to_owned()))
@@ -310,6 +318,7 @@ impl Options {
         set(&mut job.table, &self.table);
         job.limit = self.limit.or(job.limit);
         job.mode = self.mode.unwrap_or(job.mode);
+        job.split = self.split.or(job.split);
         job.verify = self.verify.map(Verify::from).or(job.verify);
         if !self.key.is_empty() {
             job.key.clone_from(&self.key);

@@ -91,6 +91,105 @@ fn a_dialect_is_what_the_job_says() {
 }
 
 #[test]
+fn options_of_text_files_are_what_other_readers_expect() {
+    let desk = Desk::new();
+    let texts = r#"['a', 'with, comma', 'say "x"', 'back\\slash', 'line\nbreak', '', None, 'é', "it's"]"#;
+    desk.parquet("t.parquet", &format!("{{'s': {texts}, 'n': range(9)}}"));
+    let run = |name: &str, options: &str| {
+        desk.write("lakeport.toml", format!("[job.t]\nfrom = \"t.parquet\"\nto = \"{name}\"\nverify = \"full\"\n{options}\n"));
+        desk.run(&["run", "t"])
+    };
+    run("escaped.csv", "[job.t.csv]\nescape = '\\'\nbom = true\nline_ending = \"crlf\"\nquote_all = true").ok();
+    run("single.csv", "[job.t.csv]\nquote = \"'\"\ndelimiter = \"|\"").ok();
+    run("packed/feed", "format = \"csv\"\n[job.t.csv]\ncompression = \"gzip\"\ncompression_level = 9").ok();
+    run("t.ndjson.zst", "[job.t.ndjson]\ncompression_level = 19").ok();
+    run("nulls.csv", "[job.t.csv]\nnull = \"NULL\"").ok();
+    let code = format!(
+        r#"
+import csv, gzip, io
+texts = {texts}
+rows = lambda text, **d: [r[0] for r in csv.reader(io.StringIO(text, newline=''), **d)][1:]
+raw = open('escaped.csv', 'rb').read()
+assert raw.startswith(b'\xef\xbb\xbf"s","n"\r\n"a","0"\r\n'), raw[:30]
+given = ['' if t is None else t for t in texts]
+assert rows(raw.decode('utf-8-sig'), escapechar='\\', doublequote=False) == given
+assert rows(open('single.csv', newline='').read(), delimiter='|', quotechar="'") == given
+assert rows(gzip.open('packed/feed', 'rt', newline='').read()) == given
+import duckdb
+assert [r[0] for r in duckdb.sql("select s from read_json('t.ndjson.zst') order by n").fetchall()] == texts
+assert [r[0] for r in duckdb.sql("select s from read_csv('nulls.csv', nullstr='NULL', header=true, columns={{'s': 'VARCHAR', 'n': 'INT'}}) order by n").fetchall()] == texts
+assert [r[0] for r in duckdb.sql("select s from read_csv('escaped.csv', escape='\\', quote='\"', header=true, delim=',', columns={{'s': 'VARCHAR', 'n': 'INT'}}) order by n").fetchall()][:5] == texts[:5]
+print('as given')
+"#
+    );
+    assert_eq!(desk.python(&code), "as given\n");
+    run("t.csv", "[job.t.csv]\ncompression = \"gzip\"").fails(2, "E121").says(".gz");
+    run("t.csv.gz", "[job.t.csv]\ncompression_level = 10").fails(2, "E121").says("0 to 9");
+    run("t.csv", "[job.t.csv]\nquote = \",\"").fails(2, "E121").says("the delimiter another one");
+}
+
+#[test]
+fn codecs_row_groups_and_statistics_are_what_the_job_says() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'id': range(10000), 's': [f'text {i % 10}' for i in range(10000)]}");
+    let run = |name: &str, options: &str| {
+        desk.write("lakeport.toml", format!("[job.t]\nfrom = \"t.parquet\"\nto = \"{name}\"\nverify = \"full\"\n{options}\n"));
+        desk.run(&["run", "t"])
+    };
+    for (codec, level) in [
+        ("none", ""),
+        ("snappy", ""),
+        ("gzip", "compression_level = 9"),
+        ("zstd", "compression_level = 19"),
+        ("lz4", ""),
+        ("brotli", "compression_level = 5"),
+    ] {
+        run(&format!("{codec}.parquet"), &format!("[job.t.parquet]\ncompression = \"{codec}\"\n{level}")).ok();
+    }
+    run("groups.parquet", "[job.t.parquet]\nrow_group_rows = 3000\nstatistics = \"none\"\ndictionary = false").ok();
+    run("chunks.parquet", "[job.t.parquet]\nrow_group_size = \"1MiB\"\nstatistics = \"chunk\"").ok();
+    for codec in ["none", "snappy", "deflate", "zstd"] {
+        run(&format!("{codec}.avro"), &format!("[job.t.avro]\ncodec = \"{codec}\"")).ok();
+    }
+    let code = r#"
+import pyarrow.parquet as q, duckdb
+for codec in ('none', 'snappy', 'gzip', 'zstd', 'lz4', 'brotli'):
+    m = q.read_metadata(f'{codec}.parquet')
+    assert q.read_table(f'{codec}.parquet').equals(q.read_table('t.parquet')), codec
+    assert duckdb.sql(f"select count(*), sum(id) from '{codec}.parquet'").fetchall() == [(10000, 49995000)]
+    print(codec, m.row_group(0).column(1).compression)
+m = q.read_metadata('groups.parquet')
+c = m.row_group(0).column(1)
+print([m.row_group(i).num_rows for i in range(m.num_row_groups)], c.is_stats_set, 'RLE_DICTIONARY' in c.encodings)
+c = q.read_metadata('chunks.parquet').row_group(0).column(0)
+print(c.statistics.min, c.statistics.max, c.has_column_index)
+import binascii, io, fastavro._read_py as avro, pyarrow as pa
+def snappy(decoder):
+    data = decoder.read_bytes()
+    body, size, shift = data[:-4], 0, 0
+    for byte in body:
+        size |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            break
+    block = pa.Codec('snappy').decompress(body, size, asbytes=True)
+    assert binascii.crc32(block) == int.from_bytes(data[-4:], 'big')
+    return io.BytesIO(block)
+# fastavro leaves these two to packages of their own; pyarrow has both codecs.
+zstd = lambda decoder: io.BytesIO(pa.input_stream(io.BytesIO(decoder.read_bytes()), compression='zstd').read())
+avro.BLOCK_READERS.update(snappy=snappy, zstandard=zstd)
+for codec in ('none', 'snappy', 'deflate', 'zstd'):
+    r = avro.reader(open(f'{codec}.avro', 'rb'))
+    print(r.codec, sum(x['id'] for x in r))
+"#;
+    let expected = "none UNCOMPRESSED\nsnappy SNAPPY\ngzip GZIP\nzstd ZSTD\nlz4 LZ4\nbrotli BROTLI\n[3000, 3000, 3000, 1000] False False\n\
+                    0 9999 False\nnull 49995000\nsnappy 49995000\ndeflate 49995000\nzstandard 49995000\n";
+    assert_eq!(desk.python(code), expected);
+    run("x.parquet", "[job.t.parquet]\ncompression = \"zstd\"\ncompression_level = 23").fails(2, "E121").says("23");
+    run("x.parquet", "[job.t.parquet]\nrow_group_size = \"1GiB\"").fails(2, "E121").says("64MiB");
+}
+
+#[test]
 fn the_alteryx_profile_of_parquet_is_flat_and_snappy() {
     let desk = Desk::new();
     desk.parquet("t.parquet", "{'a': [1], 'l': [[1, 2]]}");

@@ -8,6 +8,7 @@ mod delta;
 mod faults;
 mod formats;
 mod killed;
+mod parts;
 mod publish;
 mod spark;
 mod stores;

@@ -205,6 +205,61 @@ fn a_result_too_large_for_the_driver_publishes_nothing() {
 }
 
 #[test]
+fn files_that_lakeport_writes_are_read_by_spark() {
+    let desk = Desk::new();
+    let texts = r#"['a', 'with, comma', 'say "x"', 'back\\slash', 'line\nbreak', '', None, 'é', "it's"]"#;
+    desk.parquet(
+        "t.parquet",
+        &format!("{{'n': pa.array(range(9), pa.int32()), 's': {texts}, 'd': pa.array([i * 0.5 for i in range(9)])}}"),
+    );
+    desk.parquet("lines.parquet", "{'value': ['a', '', 'é, \"x\"']}");
+    // The dialect that Spark reads unless told otherwise.
+    let job = |name: &str, to: &str, more: &str| format!("[job.{name}]\nfrom = \"t.parquet\"\nto = \"{to}\"\n{more}\n");
+    let jobs = [
+        job("a", "one.parquet", "[job.a.parquet]\ncompression = \"zstd\""),
+        job("b", "spark.csv", "[job.b.csv]\nescape = '\\'"),
+        job("c", "plain.csv.gz", ""),
+        job("d", "one.ndjson.gz", ""),
+        job("e", "one.orc", ""),
+        job("f", "set/", "format = \"parquet\"\nsplit = \"rows=4\""),
+        job("g", "csvs/", "format = \"csv\"\nsplit = \"rows=4\"\n[job.g.csv]\ncompression = \"gzip\"\nescape = '\\'"),
+        job("h", "jsons/", "format = \"ndjson\"\nsplit = \"rows=4\""),
+    ];
+    desk.write("lakeport.toml", jobs.concat());
+    desk.run(&["run", "--all", "--verify", "full"]).ok();
+    desk.run(&["convert", "lines.parquet", "lines.txt"]).ok();
+    let code = format!(
+        r#"
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false').config('spark.sql.warehouse.dir', 'w').getOrCreate()
+texts = {texts}
+expected = [(n, s, n * 0.5) for n, s in enumerate(texts)]
+csv = spark.read.schema('n int, s string, d double').option('header', True).option('multiLine', True)
+reads = {{
+    'one.parquet': spark.read.parquet, 'spark.csv': csv.csv, 'one.orc': spark.read.orc, 'one.ndjson.gz': spark.read.json,
+    'set': spark.read.parquet, 'csvs': csv.csv, 'jsons': spark.read.json,
+    'plain.csv.gz': spark.read.schema('n int, s string, d double').option('header', True).option('multiLine', True).option('escape', '"').csv,
+}}
+for name, read in reads.items():
+    rows = sorted((r.n, r.s, r.d) for r in read(name).collect())
+    assert rows == expected, (name, rows)
+assert [r.value for r in spark.read.text('lines.txt').collect()] == ['a', '', 'é, "x"']
+print(f'{{len(reads) + 1}} files and sets are as they left')
+spark.stop()
+"#
+    );
+    let output = Command::new(spark_python())
+        .args(["-c", &code])
+        .current_dir(desk.path())
+        .env("SPARK_LOCAL_IP", "127.0.0.1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.trim(), "9 files and sets are as they left");
+}
+
+#[test]
 fn a_failing_stage_leaves_nothing() {
     let desk = desk_at(spark().port, "stage = \"stage\"\nhandoff = \"stage\"\n");
     let sql = "select if(id = 90000, raise_error('no'), id) as id from range(100000)";

@@ -184,6 +184,111 @@ put('gold/people.csv.gz', gzip.compress(b'id,name\\n1,Ann\\n2,\\n'))
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // One emulator serves all.
+fn plain_files_and_sets_of_them_are_on_s3_whole_or_not_at_all() {
+    let desk = Desk::new();
+    let mut s3 = Emulator::start(&["s3"]);
+    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush-hush-hush")];
+    desk.write(
+        "lakeport.toml",
+        format!(
+            "[env.out]\ntype = \"store\"\nroot = \"s3://bucket/out\"\noptions = {{ aws_endpoint = \"{}\", \
+             aws_allow_http = \"true\", aws_region = \"us-east-1\" }}\n",
+            s3.proxy
+        ),
+    );
+    s3.ask(
+        "
+import io, json
+import pyarrow.parquet as pq, pyarrow.csv as pc, pyarrow.orc as po
+s3.create_bucket(Bucket='bucket')
+get = lambda key: s3.get_object(Bucket='bucket', Key=key)['Body'].read()
+keys = lambda: [o['Key'] for o in s3.list_objects_v2(Bucket='bucket', Prefix='out/').get('Contents', [])]
+uploads = lambda: len(s3.list_multipart_uploads(Bucket='bucket').get('Uploads', []))
+def rows(prefix):
+    m = json.loads(get(prefix + '_manifest.json'))
+    parts = [get(prefix + p['name']) for p in m['parts']]
+    assert [sha(p) for p in parts] == [p['sha256'] for p in m['parts']]
+    assert sorted(keys()) == sorted([prefix + '_manifest.json'] + [prefix + p['name'] for p in m['parts']]), keys()
+    return [pq.read_table(io.BytesIO(p)).num_rows for p in parts]
+",
+    );
+    let lakeport = |args: &[&str]| run(&desk, &keys, args);
+    desk.parquet("t.parquet", "{'id': range(1000), 's': [f'row {i}' for i in range(1000)]}");
+
+    // Plain files of every format, each by one request; one that fails leaves nothing.
+    for file in ["t.csv.gz", "t.ndjson", "t.parquet", "t.avro", "t.orc", "t.xlsx", "t.yxdb"] {
+        s3.ask("fault('403', 'put')");
+        let to = format!("out:{file}");
+        assert_eq!(lakeport(&["run", "--from", "t.parquet", "--to", &to]).code, 4, "{file}");
+        s3.ask("no_fault()");
+        assert_eq!(s3.ask("answer = keys()"), json!([]), "{file}");
+        lakeport(&["run", "--from", "t.parquet", "--to", &to]).ok().says("single request");
+        lakeport(&["run", "--from", "t.parquet", "--to", &to, "--mode", "create"]).fails(2, "E129");
+        s3.ask(&format!(
+            "open({:?}, 'wb').write(get('out/{file}')); s3.delete_object(Bucket='bucket', Key='out/{file}')",
+            desk.path().join(format!("back-{file}"))
+        ));
+    }
+    for file in ["back-t.csv.gz", "back-t.ndjson", "back-t.parquet", "back-t.avro", "back-t.orc", "back-t.xlsx", "back-t.yxdb"] {
+        lakeport(&["convert", file, "again.parquet"]).ok().says("1,000 rows");
+    }
+
+    // A set, and the next one in its place.
+    let set = ["run", "--from", "t.parquet", "--to", "out:set/", "--format", "parquet", "--split"];
+    let split = |by: &str, more: &[&str]| lakeport(&[&set[..], &[by], more].concat());
+    split("rows=400", &[]).ok().says("3 parts and a manifest");
+    assert_eq!(s3.ask("answer = rows('out/set/')"), json!([400, 400, 200]));
+    split("rows=600", &["--verify", "full"]).ok();
+    assert_eq!(s3.ask("answer = rows('out/set/')"), json!([600, 400]));
+    split("rows=100", &["--mode", "create"]).fails(2, "E129");
+    // Whatever fails, from the intent over the parts to the manifest: the former set is there and nothing else.
+    for (fault, exit) in [
+        ("fault('403', 'put', 1)", 4),
+        ("fault('403', 'put', 4)", 4),
+        ("fault('403', 'put', 12)", 4),
+        ("fault('reset', 'put', 7)", 5),
+    ] {
+        s3.ask(fault);
+        let done = split("rows=100", &[]);
+        assert_eq!(done.code, exit, "{fault}: {}", done.stderr);
+        s3.ask("no_fault()");
+        assert_eq!(s3.ask("answer = rows('out/set/')"), json!([600, 400]), "{fault}");
+    }
+    // What passes is got over, also a lost answer to the manifest.
+    s3.ask("fault('reset after', 'put', 12, 1)");
+    split("rows=100", &[]).ok();
+    s3.ask("no_fault()");
+    assert_eq!(s3.ask("answer = rows('out/set/')"), json!([100, 100, 100, 100, 100, 100, 100, 100, 100, 100]));
+    split("rows=1000", &[]).ok();
+
+    // Parts that go in parts: an upload that fails is aborted.
+    desk.parquet("large.parquet", "{'b': [__import__('random').Random(i).randbytes(40_000) for i in range(600)]}");
+    let large = ["run", "--from", "large.parquet", "--to", "out:set/", "--format", "parquet", "--split", "rows=300"];
+    s3.ask("fault('403', 'part', 3)");
+    assert_eq!(lakeport(&large).code, 4);
+    s3.ask("no_fault()");
+    assert_eq!(s3.ask("answer = [rows('out/set/'), uploads()]"), json!([[1000], 0]));
+    lakeport(&large).ok();
+    assert_eq!(s3.ask("answer = [rows('out/set/'), uploads()]"), json!([[300, 300], 0]));
+
+    // What a killed run left a day ago is cleared away, what came just now may still be at work.
+    s3.ask(
+        "
+name = '_manifest.json.0123456789ab.pending'
+part = 'part-00000-0123456789ab.parquet'
+intent = {'id': '0123456789ab', 'parts': [part, '../precious'], 'old_id': None, 'old_parts': []}
+s3.put_object(Bucket='bucket', Key='out/set/' + name, Body=json.dumps(intent))
+s3.put_object(Bucket='bucket', Key='out/set/' + part, Body=b'left')
+s3.put_object(Bucket='bucket', Key='out/precious', Body=b'x')
+",
+    );
+    lakeport(&large).ok();
+    assert_eq!(s3.ask("answer = [k for k in keys() if '0123456789ab' in k or 'precious' in k]").as_array().unwrap().len(), 3);
+    assert!(!desk.path().join(".lakeport/work").read_dir().is_ok_and(|mut d| d.next().is_some()), "work files are gone");
+}
+
+#[test]
 fn azure_is_read_and_written_whole_or_not_at_all() {
     let desk = Desk::new();
     let azurite = std::env::var("LAKEPORT_AZURITE").expect("LAKEPORT_AZURITE names no Azurite; run `make test`");

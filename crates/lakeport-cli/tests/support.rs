@@ -44,6 +44,20 @@ impl Done {
         self
     }
 
+    /// Asserts an error that is told as JSON, by exit code.
+    #[track_caller]
+    pub(crate) fn fails_json(self, exit: i32) -> Self {
+        assert_eq!((self.code, self.json()["exit_code"].as_i64()), (exit, Some(exit.into())), "{}", self.stderr);
+        self
+    }
+
+    /// Asserts a command line that is refused with these words.
+    #[track_caller]
+    pub(crate) fn fails_usage(self, says: &str) -> Self {
+        assert_eq!(self.code, 2, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self.says(says)
+    }
+
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Self {
         assert!(self.stderr.contains(text) || self.stdout.contains(text), "no {text:?} in\n{}\n{}", self.stdout, self.stderr);

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::Lakeport;
 use crate::config::{Env, Job, Reference, RouteWish, TableSpec};
+use crate::convert::manifest::{Names, Split};
 use crate::error::{Context, Error, Kind, Result};
-use crate::export::{Mode, Publish, Target};
+use crate::export::{Mode, Publish, Target, store};
 use crate::limits::{Limits, Sizes, parse_size};
 use crate::source::{Query, Snapshot, Table};
 use crate::types::{Mapping, Verdict};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub verify: Verify,
     /// The bounds of the run: the job's own, or its part where several run side by side.
     pub limits: Limits,
+    /// How the result is split into several files, and what they are called.
+    pub split: Option<(Split, Names)>,
     /// The tables, opened.
     pub tables: Vec<PlannedTable>,
 }
@@ -56,6 +59,34 @@ pub enum Destination {
         /// The name there.
         name: String,
     },
+}
+
+impl Destination {
+    /// The directory, and the name in it; no name where the directory itself is meant.
+    pub(crate) fn in_directory(&self) -> (String, String) {
+        let whole = match self {
+            // A directory that is there is meant as one, with or without the slash.
+            Self::File(path) if path.is_dir() => format!("{}/", path.to_string_lossy().trim_end_matches('/')),
+            Self::File(path) => path.to_string_lossy().into_owned(),
+            Self::Target { name, .. } => name.clone(),
+        };
+        let (directory, file) = whole.rsplit_once('/').unwrap_or(("", &whole));
+        (directory.to_owned(), file.to_owned())
+    }
+}
+
+/// A destination of several files: what lies on the local disk is written there, other targets must take sets.
+fn of_several(destination: Destination) -> Result<Destination> {
+    let Destination::Target { target, name, environment } = destination else { return Ok(destination) };
+    if let Some(path) = target.on_disk(&name) {
+        return Ok(Destination::File(path));
+    }
+    if target.capability().name != store::CAPABILITY.name {
+        return Err(
+            Error::new(Kind::Unsupported, format!("`{environment}` takes one file, not several")).help("leave out --split")
+        );
+    }
+    Ok(Destination::Target { environment, target, name })
 }
 
 /// One table, opened and mapped.
@@ -93,7 +124,7 @@ impl Lakeport {
 
     async fn plan_inner(&self, name: &str, job: &Job) -> Result<Plan> {
         let to = Reference::parse(&job.to);
-        let (destination, hyper_version, preferred) = self.destination(&to, job.format.as_deref())?;
+        let (mut destination, hyper_version, preferred) = self.destination(&to, job.format.as_deref())?;
         let file_name = match &destination {
             Destination::File(path) => path.to_string_lossy().into_owned(),
             Destination::Target { name, .. } => name.clone(),
@@ -129,11 +160,25 @@ impl Lakeport {
         if specs.len() > 1 && !capability.many_tables {
             return Err(Error::new(Kind::Unsupported, format!("a .{} file holds one table", capability.name)));
         }
+        if job.split.is_some() {
+            if specs.len() > 1 {
+                return Err(Error::new(Kind::Unsupported, "several tables of one file cannot be split into several files")
+                    .help("make a job of each table"));
+            }
+            if job.route == Some(RouteWish::Direct) {
+                return Err(Error::new(Kind::Unsupported, "the direct route loads one file").help("leave out --split or --route"));
+            }
+            destination = of_several(destination)?;
+        }
         let limits = self.job_limits(job)?;
         let mut tables = Vec::new();
         for mut spec in specs {
             spec.wishes.hyper_version = hyper_version;
-            let planned = self.plan_table(&spec, format, job.route, &limits).await;
+            let wish = if job.split.is_some() { Some(RouteWish::Streamed) } else { job.route };
+            let mut planned = self.plan_table(&spec, format, wish, &limits).await;
+            if let (Ok(planned), Some(split)) = (&mut planned, job.split) {
+                planned.route = Route::Streamed(format!("split by {split}"));
+            }
             tables.push(if job.tables.is_empty() { planned } else { planned.at("table", &spec.name) }?);
         }
         if let Destination::Target { target, name, environment } = &destination {
@@ -143,6 +188,10 @@ impl Lakeport {
         }
         let from = tables.iter().map(|t| t.from.as_str()).collect::<Vec<_>>().join(" + ");
         let verify = job.verify.or(self.config.defaults.verify).unwrap_or_default();
+        let split = job.split.and_then(|split| {
+            let (_, file) = destination.in_directory();
+            Some((split, Names::new(&file, &capability, &tables.first()?.mapping.facts)))
+        });
         Ok(Plan {
             job: name.to_owned(),
             from,
@@ -152,6 +201,7 @@ impl Lakeport {
             format: capability.name,
             verify,
             limits,
+            split,
             tables,
         })
     }
@@ -253,6 +303,11 @@ impl Plan {
             format: self.format.to_owned(),
             verify: self.verify,
             limits: self.limits.sizes(),
+            split: self.split.as_ref().map(|(split, names)| SplitSummary {
+                by: *split,
+                first: names.part(0, "ID"),
+                manifest: names.manifest(),
+            }),
             accepted: self.ensure_accepted().is_ok(),
             tables: self.tables.iter().map(TableSummary::of).collect(),
         }
@@ -276,10 +331,24 @@ pub struct PlanSummary {
     pub verify: Verify,
     /// What the run may hold.
     pub limits: Sizes,
+    /// How the result is split into several files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitSummary>,
     /// Whether a run would start, or stop with exit code 6.
     pub accepted: bool,
     /// The tables.
     pub tables: Vec<TableSummary>,
+}
+
+/// How a result is split, as data.
+#[derive(Debug, Clone, Serialize)]
+pub struct SplitSummary {
+    /// By what.
+    pub by: Split,
+    /// The name of the first file; `ID` stands for what tells one run's files from another's.
+    pub first: String,
+    /// The file, written last, that makes them one set.
+    pub manifest: String,
 }
 
 /// One table of a plan as data.

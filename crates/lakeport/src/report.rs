@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::convert::manifest::Part;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::export::{Observed, Receipt};
 use crate::plan::PlanSummary;
@@ -40,7 +41,10 @@ pub struct Report {
     pub plan: Option<PlanSummary>,
     /// What happened to each table.
     pub tables: Vec<TableReport>,
-    /// The finished file, if it came that far.
+    /// The files of a result in several, if it came that far.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// The finished file, or the manifest of several with the size of all, if it came that far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileReport>,
     /// What the publish left behind.

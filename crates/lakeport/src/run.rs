@@ -20,6 +20,7 @@ use crate::types::Mapping;
 use crate::verify::{Fingerprint, Verify};
 
 mod flow;
+mod parts;
 
 /// What a run tells while it works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +87,13 @@ impl Lakeport {
         let plan = self.plan(name, job).await?;
         report.plan = Some(plan.summary());
         plan.ensure_accepted()?;
+        *helper = self.formats.by_name(plan.format)?.watch_helper();
+        report.peak_memory.hyperd_before = helper.as_ref().map_or(0, |now| now.load(Ordering::Relaxed));
+        if plan.split.is_some() {
+            return self.run_parts(name, plan, clock, report).await;
+        }
         let Plan { destination, tables, verify, format, mode, limits, .. } = plan;
         let format = self.formats.by_name(format)?;
-        *helper = format.watch_helper();
-        report.peak_memory.hyperd_before = helper.as_ref().map_or(0, |now| now.load(Ordering::Relaxed));
 
         clock.begin("convert", report);
         if let (Destination::File(path), Mode::Create) = (&destination, mode)
@@ -175,7 +179,12 @@ impl Lakeport {
             let converted = match (route, table.plain) {
                 (Route::Direct(_), Ok(scan)) => direct(writer, index, mapping, scan, verify).await,
                 _ => {
-                    let flow = flow::stream(writer, index, mapping, table.partitions, verify, limits, Arc::clone(&done));
+                    let sink = flow::OfTable { writer, table: index };
+                    let flow = async {
+                        let (sink, report) =
+                            flow::stream(sink, mapping, table.partitions, verify, limits, Arc::clone(&done)).await?;
+                        Ok((sink.writer, report))
+                    };
                     tokio::pin!(flow);
                     let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
                     let mut work = table.work;
@@ -370,6 +379,7 @@ fn blank(job: &str) -> Report {
         error: None,
         plan: None,
         tables: Vec::new(),
+        parts: Vec::new(),
         file: None,
         receipt: None,
         observed: None,

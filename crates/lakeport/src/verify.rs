@@ -161,6 +161,52 @@ impl Fingerprint {
     }
 }
 
+/// The fingerprint of several parts of one table, from those of the parts.
+#[must_use]
+pub fn together(mapping: &Mapping, parts: impl IntoIterator<Item = Fingerprint>) -> Fingerprint {
+    let mut parts = parts.into_iter();
+    let Some(mut all) = parts.next() else { return Accumulator::new(mapping, Verify::Counts).finish() };
+    for part in parts {
+        all.rows += part.rows;
+        for ((whole, column), measured) in all.columns.iter_mut().zip(part.columns).zip(&mapping.columns) {
+            whole.take(column, measure(measured));
+        }
+    }
+    all
+}
+
+impl ColumnPrint {
+    /// Takes in what another part of the table holds of this column.
+    fn take(&mut self, other: Self, measure: Measure) {
+        self.nulls += other.nulls;
+        self.nans += other.nans;
+        let order = |a: &str, b: &str| match measure {
+            Measure::Float => a.parse::<f64>().ok().partial_cmp(&b.parse::<f64>().ok()),
+            Measure::Text => Some(a.cmp(b)),
+            _ => a.parse::<i128>().ok().partial_cmp(&b.parse::<i128>().ok()),
+        };
+        let pick = |mine: &mut Option<String>, theirs: Option<String>, wanted: std::cmp::Ordering| {
+            let better = match (mine.as_deref(), theirs.as_deref()) {
+                (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(mine), Some(theirs)) => order(theirs, mine) == Some(wanted),
+            };
+            if better {
+                *mine = theirs;
+            }
+        };
+        pick(&mut self.min, other.min, std::cmp::Ordering::Less);
+        pick(&mut self.max, other.max, std::cmp::Ordering::Greater);
+        let sum = |a: &str, b: &str| Some((a.parse::<i128>().ok()? + b.parse::<i128>().ok()?).to_string());
+        self.sum = self.sum.take().zip(other.sum).and_then(|(a, b)| sum(&a, &b));
+        let hash = |a: &str, b: &str| {
+            let of = |h: &str| u64::from_str_radix(h, 16).ok();
+            Some(format!("{:016x}", of(a)?.wrapping_add(of(b)?)))
+        };
+        self.hash = self.hash.take().zip(other.hash).and_then(|(a, b)| hash(&a, &b));
+    }
+}
+
 /// Takes a fingerprint of batches as they stream by.
 #[derive(Debug, Clone)]
 pub struct Accumulator {
@@ -453,6 +499,12 @@ mod tests {
         whole.add(&batch);
         let print = whole.finish();
         assert_eq!(all.finish(), print);
+        let alone = |from| {
+            let mut part = Accumulator::new(&mapping, Verify::Full);
+            part.add(&batch.slice(from, 1));
+            part.finish()
+        };
+        assert_eq!(together(&mapping, (0..batch.num_rows()).map(alone)), print);
         print
     }
 

@@ -82,6 +82,9 @@ pub(crate) fn plan(plan: &PlanSummary, colour: bool) -> String {
     );
     let among = if plan.limits.jobs > 1 { format!(", one of {} jobs side by side", plan.limits.jobs) } else { String::new() };
     let _ = writeln!(out, "  memory {} for the engine{among}", show_size(plan.limits.memory));
+    if let Some(split) = &plan.split {
+        let _ = writeln!(out, "  split {} · {}, … · then {}", split.by, split.first, split.manifest);
+    }
     for t in &plan.tables {
         let s = &t.snapshot;
         let rows = s.rows.map_or_else(|| "rows not known yet".to_owned(), |n| format!("{} rows", grouped(n)));
@@ -176,6 +179,9 @@ pub(crate) fn report(report: &Report) -> String {
     }
     if let Some(path) = report.file.as_ref().and_then(|f| f.path.as_ref()) {
         let _ = writeln!(out, "  written: {}", path.display());
+    }
+    if let (Some(first), Some(last)) = (report.parts.first(), report.parts.last()) {
+        let _ = writeln!(out, "  {} file(s): {} … {}", report.parts.len(), first.name, last.name);
     }
     if let Some(receipt) = &report.receipt {
         let _ = writeln!(
@@ -275,6 +281,19 @@ pub(crate) fn past(run: &Value) -> String {
             .collect();
         out.push_str(&table(&rows, "  "));
     }
+    let parts: Vec<_> = list("/parts")
+        .iter()
+        .map(|p| {
+            let text = |key: &str| p[key].as_str().unwrap_or_default().to_owned();
+            vec![
+                text("name"),
+                format!("{} rows", grouped(number(p.get("rows")))),
+                show_size(number(p.get("bytes"))),
+                format!("sha256 {}", text("sha256")),
+            ]
+        })
+        .collect();
+    out.push_str(&table(&parts, "  "));
     let _ = writeln!(out);
     if run.get("file").is_some() {
         let _ = writeln!(

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::convert::manifest::Split;
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::Mode;
 use crate::export::care::{Care, Rights, Warning};
 use crate::nearest::nearest;
 use crate::source::Location;
-use crate::types::files::{AvroOptions, CsvOptions, FileOptions, ParquetOptions, XlsxOptions};
+use crate::types::files::{AvroOptions, CsvOptions, FileOptions, ParquetOptions, TextOptions, XlsxOptions};
 use crate::types::{ForeignKey, Keys, Lossy, Wish, Wishes};
 use crate::verify::Verify;
 
@@ -262,6 +263,8 @@ pub struct Job {
     pub memory: Option<String>,
     /// The format, where the name of `to` does not say it.
     pub format: Option<String>,
+    /// Several files instead of one, and a manifest: `partition`, `rows=N` or `size=256MiB`.
+    pub split: Option<Split>,
     /// The table's name in the file; `Extract` unless told otherwise.
     pub table: Option<String>,
     /// `direct`, `streamed`, or chosen.
@@ -276,6 +279,12 @@ pub struct Job {
     /// The dialect of a CSV file.
     #[serde(default)]
     pub csv: CsvOptions,
+    /// How an NDJSON file is written.
+    #[serde(default)]
+    pub ndjson: TextOptions,
+    /// How a text file is written.
+    #[serde(default)]
+    pub text: TextOptions,
     /// How a Parquet file is written.
     #[serde(default)]
     pub parquet: ParquetOptions,
@@ -401,6 +410,8 @@ impl Job {
             lossy: self.lossy.to_lossy(),
             files: FileOptions {
                 csv: self.csv.clone(),
+                ndjson: self.ndjson.clone(),
+                text: self.text.clone(),
                 parquet: self.parquet.clone(),
                 avro: self.avro.clone(),
                 xlsx: self.xlsx.clone(),

@@ -1,8 +1,10 @@
 //! `.avro` object container files, through arrow-avro.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::BufReader;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
@@ -11,7 +13,7 @@ use arrow_avro::reader::ReaderBuilder;
 use arrow_avro::writer::format::AvroOcfFormat;
 use arrow_avro::writer::{Writer as AvroWriter, WriterBuilder};
 
-use super::output::{Encode, OneTable};
+use super::output::{Counted, Encode, OneTable};
 use super::{Capability, FileDescription, Format, Opened, Writer, read_back};
 use crate::error::{Context, Kind, Result, Wrap};
 use crate::limits::Limits;
@@ -45,7 +47,8 @@ impl Format for Avro {
         let mapping = tables[0];
         let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), c.nullable)).collect();
         let failed = || format!("cannot write {}", path.display());
-        let file = BufWriter::with_capacity(1024 * 1024, File::create(path).wrap(Kind::WriteFailed, failed)?);
+        let file = Counted::create(path)?;
+        let bytes = file.bytes();
         let codec = match mapping.facts.get("codec").map(String::as_str) {
             Some("null") => None,
             Some("snappy") => Some(CompressionCodec::Snappy),
@@ -56,7 +59,7 @@ impl Format for Avro {
             .with_compression(codec)
             .build::<_, AvroOcfFormat>(file)
             .wrap(Kind::WriteFailed, failed)?;
-        Ok(OneTable::writer(path, "avro", Box::new(Encoder { writer })))
+        Ok(OneTable::writer(path, "avro", Box::new(Encoder { writer, bytes })))
     }
 
     fn open(&self, path: &Path, _table: Option<&str>, limits: &Limits) -> Result<Opened> {
@@ -84,7 +87,8 @@ impl Format for Avro {
 }
 
 struct Encoder {
-    writer: AvroWriter<BufWriter<File>, AvroOcfFormat>,
+    writer: AvroWriter<Counted, AvroOcfFormat>,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Encode for Encoder {
@@ -92,12 +96,14 @@ impl Encode for Encoder {
         self.writer.write(batch).wrap(Kind::WriteFailed, || "cannot write the Avro file".into())
     }
 
+    fn size(&self) -> Option<u64> {
+        Some(self.bytes.load(Ordering::Relaxed))
+    }
+
     fn finish(self: Box<Self>) -> Result<()> {
         let failed = || "cannot complete the Avro file".to_owned();
         let mut writer = self.writer;
         writer.finish().wrap(Kind::WriteFailed, failed)?;
-        let mut file = writer.into_inner();
-        file.flush().wrap(Kind::WriteFailed, failed)?;
-        file.get_ref().sync_all().wrap(Kind::WriteFailed, failed)
+        writer.into_inner().finish().wrap(Kind::WriteFailed, failed)
     }
 }

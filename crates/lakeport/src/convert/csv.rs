@@ -1,6 +1,6 @@
 //! `.csv`, in the dialect the job asks for. NULL and the empty text stay two things: NULL is bare, a text that reads like it is quoted.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,12 +11,15 @@ use super::output::{Encode, OneTable, Output, input};
 use super::{Batches, Capability, FileDescription, Format, Opened, Writer, read_back};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
-use crate::types::files::CsvOptions;
+use crate::types::files::{CsvOptions, LineEnding};
 use crate::types::{Mapping, Wishes, csv};
 use crate::verify::{Fingerprint, Verify};
 
 /// Rows, and bytes of texts, of a batch read back.
 const BATCH: (usize, usize) = (8192, 16 * 1024 * 1024);
+
+/// The mark by which Excel on Windows knows UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The format.
 #[derive(Debug)]
@@ -39,26 +42,22 @@ impl Format for Csv {
 
     fn map(&self, table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
         let mut wishes = wishes.clone();
-        if wishes.files.name.to_ascii_lowercase().ends_with(".tsv") && wishes.files.csv == CsvOptions::default() {
+        let tabs = wishes.files.name.to_ascii_lowercase().ends_with(".tsv");
+        if tabs && wishes.files.csv.delimiter == CsvOptions::default().delimiter {
             wishes.files.csv.delimiter = '\t';
-        }
-        let options = &wishes.files.csv;
-        let odd = |c: char| !c.is_ascii() || matches!(c, '"' | '\n' | '\r');
-        if odd(options.delimiter) || options.null.contains(['"', '\n', '\r', options.delimiter]) {
-            let what = "the CSV delimiter must be one ASCII character, and neither it nor `null` a quote or line break";
-            return Err(Error::new(Kind::ConfigInvalid, what).help("correct [job.NAME.csv]"));
         }
         csv::map(table, schema, &wishes)
     }
 
     fn create(&self, path: &Path, tables: &[&Mapping], _limits: &Limits) -> Result<Box<dyn Writer>> {
         let mapping = tables[0];
-        let mut encoder = Encoder {
-            dialect: Dialect::new(&CsvOptions::from_facts(&mapping.facts)),
-            out: Output::create(path, &mapping.facts)?,
-            line: Vec::new(),
-        };
-        if CsvOptions::from_facts(&mapping.facts).header {
+        let options = CsvOptions::from_facts(&mapping.facts);
+        let out = Output::create(path, &mapping.facts)?;
+        let mut encoder = Encoder { dialect: Dialect::new(&options), out, line: Vec::new() };
+        if options.bom {
+            encoder.out.write_all(BOM).wrap(Kind::WriteFailed, || "cannot write the CSV file".into())?;
+        }
+        if options.header {
             let names: Vec<_> = mapping.columns.iter().map(|c| Some(c.name.as_str())).collect();
             encoder.row(&names)?;
         }
@@ -79,14 +78,31 @@ impl Format for Csv {
 #[derive(Debug, Clone)]
 struct Dialect {
     delimiter: u8,
+    quote: u8,
+    /// Before a quote, or itself, inside of quotes; the quote itself where quotes are doubled.
+    escape: u8,
     null: Vec<u8>,
     quote_all: bool,
+    line_end: &'static [u8],
 }
 
 impl Dialect {
     fn new(options: &CsvOptions) -> Self {
-        let delimiter = u8::try_from(options.delimiter).unwrap_or(b',');
-        Self { delimiter, null: options.null.clone().into_bytes(), quote_all: options.quote_all }
+        let byte = |c: char, usual| u8::try_from(c).unwrap_or(usual);
+        let quote = byte(options.quote, b'"');
+        Self {
+            delimiter: byte(options.delimiter, b','),
+            quote,
+            escape: options.escape.map_or(quote, |e| byte(e, quote)),
+            null: options.null.clone().into_bytes(),
+            quote_all: options.quote_all,
+            line_end: if options.line_ending == LineEnding::Crlf { b"\r\n" } else { b"\n" },
+        }
+    }
+
+    /// Whether a byte inside of quotes needs the escape before it.
+    fn escaped(&self, byte: u8) -> bool {
+        byte == self.quote || byte == self.escape
     }
 
     fn field(&self, value: Option<&str>, line: &mut Vec<u8>) {
@@ -95,7 +111,7 @@ impl Dialect {
             return;
         };
         let bytes = text.as_bytes();
-        let special = |b: &u8| *b == self.delimiter || matches!(*b, b'"' | b'\n' | b'\r');
+        let special = |b: &u8| *b == self.delimiter || self.escaped(*b) || matches!(*b, b'\n' | b'\r');
         // Blanks at the ends are quoted because readers differ on whether they belong to the value.
         let quoted = self.quote_all
             || bytes == self.null
@@ -107,15 +123,37 @@ impl Dialect {
             line.extend_from_slice(bytes);
             return;
         }
-        line.push(b'"');
-        for piece in bytes.split_inclusive(|b| *b == b'"') {
-            line.extend_from_slice(piece);
-            if piece.last() == Some(&b'"') {
-                line.push(b'"');
+        line.push(self.quote);
+        for byte in bytes {
+            if self.escaped(*byte) {
+                line.push(self.escape);
+            }
+            line.push(*byte);
+        }
+        line.push(self.quote);
+    }
+
+    /// Goes on through a piece of a record; says whether it ends inside of quotes.
+    fn inside(&self, piece: &[u8], state: &mut Quotes) -> bool {
+        for byte in piece {
+            if state.escaped {
+                state.escaped = false;
+            } else if state.inside && self.escape != self.quote && *byte == self.escape {
+                state.escaped = true;
+            } else if *byte == self.quote {
+                // A doubled quote leaves and enters again.
+                state.inside = !state.inside;
             }
         }
-        line.push(b'"');
+        state.inside
     }
+}
+
+/// Where in a record a walk through it is.
+#[derive(Debug, Default)]
+struct Quotes {
+    inside: bool,
+    escaped: bool,
 }
 
 struct Encoder {
@@ -138,7 +176,7 @@ impl Encoder {
             let what = "a table of one column cannot say NULL as an empty line";
             return Err(Error::new(Kind::ValueRefused, what).help("set `null = \"NULL\"` in [job.NAME.csv]"));
         }
-        self.line.push(b'\n');
+        self.line.extend_from_slice(self.dialect.line_end);
         self.out.write_all(&self.line).wrap(Kind::WriteFailed, || "cannot write the CSV file".into())
     }
 }
@@ -154,6 +192,10 @@ impl Encode for Encoder {
             self.row(&values)?;
         }
         Ok(())
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.out.size())
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
@@ -173,6 +215,13 @@ fn open(path: &Path, mapping: &Mapping) -> Result<Opened> {
         schema: Arc::clone(&schema),
         done: false,
     };
+    if options.bom {
+        let mut mark = [0; BOM.len()];
+        rows.input.read_exact(&mut mark).wrap(Kind::VerifyFailed, || "cannot read the CSV file".into())?;
+        if mark != *BOM {
+            return Err(Error::new(Kind::VerifyFailed, "the CSV file does not begin with its mark"));
+        }
+    }
     let mut names = Vec::new();
     if options.header {
         let there = rows.next_record(&mut |_, value| names.push(value.map(str::to_owned).unwrap_or_default()))?;
@@ -204,7 +253,8 @@ impl<R: BufRead> Rows<R> {
     fn next_record(&mut self, each: &mut dyn FnMut(usize, Option<&str>)) -> Result<bool> {
         let torn = |why: &str| Error::new(Kind::VerifyFailed, format!("the CSV file is torn: {why}"));
         self.record.clear();
-        // A line break inside quotes belongs to the value: an even number of quotes ends the record.
+        // A line break inside quotes belongs to the value.
+        let mut quotes = Quotes::default();
         loop {
             let from = self.record.len();
             let read =
@@ -212,29 +262,35 @@ impl<R: BufRead> Rows<R> {
             if read == 0 {
                 return if from == 0 { Ok(false) } else { Err(torn("it ends inside a quoted value")) };
             }
-            if self.record.iter().filter(|b| **b == b'"').count() % 2 == 0 {
+            if !self.dialect.inside(&self.record[from..], &mut quotes) {
                 break;
             }
         }
-        if self.record.pop() != Some(b'\n') {
+        if !self.record.ends_with(self.dialect.line_end) {
             return Err(torn("its last line does not end"));
         }
+        self.record.truncate(self.record.len() - self.dialect.line_end.len());
+        let (quote, escape) = (self.dialect.quote, self.dialect.escape);
         let (mut at, mut index) = (0, 0);
         let mut unquoted = Vec::new();
         loop {
             let rest = &self.record[at..];
-            let (value, used) = if rest.first() == Some(&b'"') {
+            let (value, used) = if rest.first() == Some(&quote) {
                 unquoted.clear();
                 let mut used = 1;
                 loop {
-                    let run = rest[used..].iter().position(|b| *b == b'"').ok_or_else(|| torn("a quote does not end"))?;
-                    unquoted.extend_from_slice(&rest[used..used + run]);
-                    used += run + 1;
-                    if rest.get(used) != Some(&b'"') {
+                    let byte = *rest.get(used).ok_or_else(|| torn("a quote does not end"))?;
+                    let next = rest.get(used + 1);
+                    if byte == escape && next.is_some_and(|n| *n == quote || *n == escape) {
+                        unquoted.extend(next);
+                        used += 2;
+                    } else if byte == quote {
+                        used += 1;
                         break;
+                    } else {
+                        unquoted.push(byte);
+                        used += 1;
                     }
-                    unquoted.push(b'"');
-                    used += 1;
                 }
                 (Some(unquoted.as_slice()), used)
             } else {
@@ -336,10 +392,24 @@ mod tests {
     fn dialects_and_compressions_read_back() {
         let rows = batch(vec![Some("\\N"), None, Some("x;y"), Some("")]);
         for name in ["t.csv", "t.csv.gz", "t.csv.zst"] {
-            let options = CsvOptions { delimiter: ';', header: false, null: "\\N".into(), quote_all: false };
+            let options = CsvOptions { delimiter: ';', header: false, null: "\\N".into(), ..CsvOptions::default() };
             let (_keep, mapping, path) = written(options, name, &rows);
             let back: Vec<_> = open(&path, &mapping).unwrap().batches.collect::<Result<_>>().unwrap();
             assert_eq!(back[0].columns(), rows.columns(), "{name}");
+        }
+    }
+
+    #[test]
+    fn escapes_marks_and_line_ends_read_back() {
+        let values = ["\\", "a\\", "\"", "\\\"", "a\\\n\"b", "x'y", "'", "\r\n", "é", ""];
+        let rows = batch(values.iter().map(|v| Some(*v)).chain([None]).collect());
+        for (quote, escape) in [('"', None), ('"', Some('\\')), ('\'', None), ('\'', Some('\\')), ('"', Some('"'))] {
+            for (line_ending, bom, quote_all) in [(LineEnding::Lf, false, true), (LineEnding::Crlf, true, false)] {
+                let options = CsvOptions { quote, escape, line_ending, bom, quote_all, ..CsvOptions::default() };
+                let (_keep, mapping, path) = written(options, "t.csv", &rows);
+                let back: Vec<_> = open(&path, &mapping).unwrap().batches.collect::<Result<_>>().unwrap();
+                assert_eq!(back[0].columns(), rows.columns(), "{quote} {escape:?} {line_ending:?}");
+            }
         }
     }
 

@@ -23,10 +23,12 @@ pub mod csv;
 pub mod delta;
 pub mod hyper;
 pub mod ingest;
+pub mod manifest;
 pub mod ndjson;
 pub mod orc;
 mod output;
 pub mod parquet;
+pub mod parts;
 pub mod read_back;
 pub mod tde;
 mod temporary;
@@ -34,7 +36,8 @@ pub mod text;
 pub mod xlsx;
 pub mod yxdb;
 
-pub use temporary::{Temporary, sweep};
+pub(crate) use temporary::dead_beside;
+pub use temporary::{Staging, Temporary, sweep};
 
 /// What a format can do, as data: planning refuses early and the tables of the docs are made from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -145,6 +148,11 @@ pub trait Writer: Send {
         Err(Error::new(Kind::Unsupported, "this format has no engine of its own"))
     }
 
+    /// Bytes of the file so far, about; `None` where that is only known once it is finished.
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
     /// Completes and syncs the file.
     ///
     /// # Errors
@@ -252,31 +260,30 @@ fn by_the_engine(path: &Path) -> Error {
 /// The formats of this build; adding one is adding a line here.
 #[derive(Debug)]
 pub struct Formats {
-    all: Vec<Box<dyn Format>>,
+    all: Vec<Arc<dyn Format>>,
 }
 
 impl Formats {
     /// Makes the registry. Helper processes start when first needed and end with it.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            all: vec![
-                Box::new(hyper::Hyper::new()),
-                Box::new(xlsx::Xlsx),
-                Box::new(csv::Csv),
-                Box::new(ndjson::Ndjson),
-                Box::new(parquet::Parquet),
-                Box::new(delta::Delta),
-                Box::new(avro::Avro),
-                Box::new(orc::Orc),
-                Box::new(text::Text),
-                Box::new(ingest::Ingest { sqlite: false }),
-                Box::new(ingest::Ingest { sqlite: true }),
-                Box::new(yxdb::Yxdb),
-                Box::new(tde::Tde),
-                Box::new(tde::Package),
-            ],
-        }
+        let all: Vec<Box<dyn Format>> = vec![
+            Box::new(hyper::Hyper::new()),
+            Box::new(xlsx::Xlsx),
+            Box::new(csv::Csv),
+            Box::new(ndjson::Ndjson),
+            Box::new(parquet::Parquet),
+            Box::new(delta::Delta),
+            Box::new(avro::Avro),
+            Box::new(orc::Orc),
+            Box::new(text::Text),
+            Box::new(ingest::Ingest { sqlite: false }),
+            Box::new(ingest::Ingest { sqlite: true }),
+            Box::new(yxdb::Yxdb),
+            Box::new(tde::Tde),
+            Box::new(tde::Package),
+        ];
+        Self { all: all.into_iter().map(Arc::from).collect() }
     }
 
     /// All formats, in the order of the docs.
@@ -289,7 +296,15 @@ impl Formats {
     /// # Errors
     /// `Usage` that lists the names.
     pub fn by_name(&self, name: &str) -> Result<&dyn Format> {
-        self.iter().find(|f| f.capability().name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+        self.shared(name).map(AsRef::as_ref)
+    }
+
+    /// Finds a format by name, to be shared with other threads.
+    ///
+    /// # Errors
+    /// `Usage` that lists the names.
+    pub fn shared(&self, name: &str) -> Result<&Arc<dyn Format>> {
+        self.all.iter().find(|f| f.capability().name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             let names: Vec<_> = self.iter().map(|f| f.capability().name).collect();
             Error::new(Kind::Usage, format!("there is no format `{name}`")).help(format!("the formats are {}", names.join(", ")))
         })

@@ -91,6 +91,10 @@ impl Encode for Encoder {
         Ok(())
     }
 
+    fn size(&self) -> Option<u64> {
+        Some(self.out.size())
+    }
+
     fn finish(self: Box<Self>) -> Result<()> {
         self.out.finish().wrap(Kind::WriteFailed, || "cannot complete the NDJSON file".into())
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -11,7 +12,7 @@ use arrow::datatypes::{Field, Schema};
 use orc_rust::arrow_reader::ArrowReaderBuilder;
 use orc_rust::arrow_writer::ArrowWriterBuilder;
 
-use super::output::{Encode, OneTable};
+use super::output::{Counted, Encode, OneTable};
 use super::{Capability, FileDescription, Format, Opened, Writer, read_back};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
@@ -47,8 +48,7 @@ impl Format for Orc {
     fn create(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Box<dyn Writer>> {
         let mapping = tables[0];
         let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), c.nullable)).collect();
-        let failed = || format!("cannot write {}", path.display());
-        let file = File::create(path).wrap(Kind::WriteFailed, failed)?;
+        let file = Counted::create(path)?;
         let encoder = Encoder::start(file, Arc::new(Schema::new(fields)), limits.batch_rows);
         Ok(OneTable::writer(path, "orc", Box::new(encoder)))
     }
@@ -77,24 +77,25 @@ impl Format for Orc {
 /// Hands batches to the thread that owns the writer, which cannot change threads itself.
 struct Encoder {
     batches: SyncSender<RecordBatch>,
+    bytes: Arc<AtomicU64>,
     thread: JoinHandle<Result<()>>,
 }
 
 impl Encoder {
-    fn start(file: File, schema: Arc<Schema>, batch_rows: usize) -> Self {
+    fn start(mut file: Counted, schema: Arc<Schema>, batch_rows: usize) -> Self {
         let (batches, queue) = sync_channel::<RecordBatch>(1);
+        let bytes = file.bytes();
         let thread = std::thread::spawn(move || {
             let failed = || "cannot write the ORC file".to_owned();
-            let synced = file.try_clone().wrap(Kind::WriteFailed, failed)?;
-            let builder = ArrowWriterBuilder::new(file, schema).with_batch_size(batch_rows).with_stripe_byte_size(STRIPE);
+            let builder = ArrowWriterBuilder::new(&mut file, schema).with_batch_size(batch_rows).with_stripe_byte_size(STRIPE);
             let mut writer = builder.try_build().wrap(Kind::WriteFailed, failed)?;
             for batch in queue {
                 writer.write(&batch).map_err(refused)?;
             }
             writer.close().wrap(Kind::WriteFailed, failed)?;
-            synced.sync_all().wrap(Kind::WriteFailed, failed)
+            file.finish().wrap(Kind::WriteFailed, failed)
         });
-        Self { batches, thread }
+        Self { batches, bytes, thread }
     }
 }
 
@@ -121,6 +122,10 @@ impl Encode for Encoder {
         // Nobody listens any more: the thread knows why.
         let gone = std::mem::replace(&mut self.thread, std::thread::spawn(|| Ok(())));
         joined(gone).and_then(|()| Err(Error::new(Kind::Unexpected, "the thread that writes the ORC file ended early")))
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.bytes.load(Ordering::Relaxed))
     }
 
     fn finish(self: Box<Self>) -> Result<()> {

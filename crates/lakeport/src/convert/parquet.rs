@@ -16,14 +16,12 @@ use super::output::{Encode, OneTable};
 use super::{Capability, FileDescription, Format, Opened, Writer, read_back};
 use crate::error::{Context, Kind, Result, Wrap};
 use crate::limits::Limits;
-use crate::types::files::Facts;
+use crate::types::files::{Facts, ROW_GROUP_BYTES};
 use crate::types::{Mapping, Wishes, parquet as types};
 use crate::verify::{Fingerprint, Verify};
 
 /// Rows of a row group unless told otherwise; what the reference writers take.
 const ROW_GROUP: usize = 1024 * 1024;
-/// Bytes a row group may hold in memory before it is ended.
-const IN_MEMORY: usize = 64 * 1024 * 1024;
 
 /// The format.
 #[derive(Debug)]
@@ -75,13 +73,14 @@ pub(super) fn writer(
     let properties = WriterProperties::builder()
         .set_compression(compression(&mapping.facts))
         .set_max_row_group_row_count(Some(rows))
-        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_statistics_enabled(statistics(&mapping.facts))
+        .set_dictionary_enabled(!mapping.facts.contains_key("dictionary"))
         .set_created_by(format!("lakeport {}", env!("CARGO_PKG_VERSION")))
         .build();
     let schema = Arc::new(Schema::new(fields));
     let options = options.with_properties(properties);
     let writer = ArrowWriter::try_new_with_options(file, schema, options).wrap(Kind::WriteFailed, failed)?;
-    Ok(OneTable::writer(path, format, Box::new(Encoder { writer })))
+    Ok(OneTable::writer(path, format, Box::new(Encoder { writer, in_memory: in_memory(&mapping.facts) })))
 }
 
 /// Reads a file of one table back.
@@ -98,28 +97,51 @@ pub(super) fn read_back_rows(path: &Path, mapping: &Mapping, verify: Verify, lim
 }
 
 fn compression(facts: &Facts) -> Compression {
+    let level = facts.get("compression_level").and_then(|l| l.parse::<u32>().ok());
     match facts.get("compression").map(String::as_str) {
         Some("none") => Compression::UNCOMPRESSED,
-        Some("gzip") => Compression::GZIP(GzipLevel::default()),
-        Some("zstd") => Compression::ZSTD(ZstdLevel::default()),
+        Some("gzip") => Compression::GZIP(level.and_then(|l| GzipLevel::try_new(l).ok()).unwrap_or_default()),
+        Some("zstd") => {
+            let level = level.and_then(|l| ZstdLevel::try_new(i32::try_from(l).ok()?).ok());
+            Compression::ZSTD(level.unwrap_or_default())
+        }
         Some("lz4") => Compression::LZ4_RAW,
-        Some("brotli") => Compression::BROTLI(BrotliLevel::default()),
+        Some("brotli") => Compression::BROTLI(level.and_then(|l| BrotliLevel::try_new(l).ok()).unwrap_or_default()),
         _ => Compression::SNAPPY,
     }
 }
 
+fn statistics(facts: &Facts) -> EnabledStatistics {
+    match facts.get("statistics").map(String::as_str) {
+        Some("none") => EnabledStatistics::None,
+        Some("chunk") => EnabledStatistics::Chunk,
+        _ => EnabledStatistics::Page,
+    }
+}
+
+/// Bytes a row group may hold in memory before it is ended.
+fn in_memory(facts: &Facts) -> usize {
+    let asked = facts.get("row_group_size").and_then(|b| b.parse().ok()).unwrap_or(ROW_GROUP_BYTES);
+    usize::try_from(asked).unwrap_or(usize::MAX)
+}
+
 struct Encoder {
     writer: ArrowWriter<File>,
+    in_memory: usize,
 }
 
 impl Encode for Encoder {
     fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
         let failed = || "cannot write the Parquet file".to_owned();
         self.writer.write(batch).wrap(Kind::WriteFailed, failed)?;
-        if self.writer.in_progress_size() > IN_MEMORY {
+        if self.writer.in_progress_size() > self.in_memory {
             self.writer.flush().wrap(Kind::WriteFailed, failed)?;
         }
         Ok(())
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some((self.writer.bytes_written() + self.writer.in_progress_size()) as u64)
     }
 
     fn finish(self: Box<Self>) -> Result<()> {

@@ -79,21 +79,65 @@ impl Drop for Temporary {
     }
 }
 
+/// A hidden directory beside `target` in which its parts are written; removed with everything in it when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+}
+
+impl Staging {
+    /// Creates it, and the directory it lies in.
+    ///
+    /// # Errors
+    /// `WriteFailed`.
+    pub fn beside(target: &Path) -> Result<Self> {
+        let directory = target.parent().unwrap_or_else(|| Path::new("/"));
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let me = std::process::id();
+        let path = directory.join(format!(".{name}{MARK}{me}-{}{END}", start_of(me).unwrap_or(0)));
+        std::fs::create_dir_all(&path).wrap(Kind::WriteFailed, || format!("cannot create {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
 /// Removes temporary files beside `target` whose writers are dead; a living writer's file stays.
 pub fn sweep(target: &Path) {
-    let (Some(directory), Some(name)) = (target.parent(), target.file_name()) else { return };
+    for dead in dead_beside(target) {
+        let _ = std::fs::remove_file(dead);
+    }
+}
+
+/// Temporary files and directories beside `target` whose writers are dead.
+pub(crate) fn dead_beside(target: &Path) -> Vec<PathBuf> {
+    let mut dead = Vec::new();
+    let (Some(directory), Some(name)) = (target.parent(), target.file_name()) else { return dead };
     let prefix = format!(".{}{MARK}", name.to_string_lossy());
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    let Ok(entries) = std::fs::read_dir(directory) else { return dead };
     for entry in entries.flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
         let Some(owner) = file.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(END)) else { continue };
         let Some((pid, start)) = owner.split_once('-') else { continue };
+        // A writer may keep a second file beside its first: PID-START.1.
+        let start = start.split('.').next().unwrap_or(start);
         let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { continue };
         // A recycled process id has another start time.
         if start_of(pid) != Some(start) {
-            let _ = std::fs::remove_file(entry.path());
+            dead.push(entry.path());
         }
     }
+    dead
 }
 
 /// When a living process started, in clock ticks since boot; `None` when there is none (field 22 of `/proc/PID/stat`).

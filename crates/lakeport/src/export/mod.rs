@@ -8,6 +8,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::convert::manifest::FileSet;
 use crate::convert::{FileDescription, Temporary, Written};
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::source::{Listed, Location};
@@ -231,6 +232,28 @@ pub trait Target: Send + Sync + fmt::Debug {
     /// # Errors
     /// Kinds for exit codes 2, 4 and 5, and `FileRefused`.
     async fn publish(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt>;
+
+    /// Where a name lies on the local disk, for a target that is nothing but a directory there.
+    fn on_disk(&self, _name: &str) -> Option<std::path::PathBuf> {
+        None
+    }
+
+    /// Publishes a set of files into a directory: the parts, and last the manifest that makes them one.
+    ///
+    /// # Errors
+    /// As `publish`, and `Unsupported` for a target that takes one file.
+    async fn publish_set(&self, _set: &FileSet, _how: &Publish, _progress: Progress<'_>) -> Result<Receipt> {
+        let target = self.capability().name;
+        Err(Error::new(Kind::Unsupported, format!("a {target} target takes one file, not several")).help("leave out --split"))
+    }
+
+    /// Asks the target what it now holds of a set.
+    ///
+    /// # Errors
+    /// As `publish_set`; `VerifyFailed` where the set is not there.
+    async fn observe_set(&self, _set: &FileSet, receipt: &Receipt) -> Result<Observed> {
+        self.observe(receipt).await
+    }
 
     /// Asks the target what it now holds.
     ///

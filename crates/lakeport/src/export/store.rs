@@ -3,9 +3,12 @@
 //! A file on disk is written under a temporary name and renamed; an object is put in one request or in parts that are
 //! aborted on failure. Either way a reader sees the old content or the new, never something between.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
 use crate::convert::Written;
+use crate::convert::manifest::FileSet;
 use crate::error::{Error, Kind, Result};
 use crate::source::{Listed, Location, local_path};
 
@@ -13,8 +16,11 @@ use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Targ
 
 mod local;
 mod object;
+mod objects;
+mod set;
 
 pub use object::{object_store_for, status_of, store_error, without_secrets};
+pub use set::{commit_on_disk, ensure_free, sweep_set};
 
 /// What this target can do.
 pub const CAPABILITY: Capability = Capability {
@@ -86,6 +92,20 @@ impl Target for Store {
             None => object::publish(&file.path, &to, how.mode, progress).await?,
         };
         Ok(Receipt { name: how.name.clone(), ..receipt })
+    }
+
+    fn on_disk(&self, name: &str) -> Option<PathBuf> {
+        local_path(&self.at(name).url)
+    }
+
+    async fn publish_set(&self, set: &FileSet, how: &Publish, progress: Progress<'_>) -> Result<Receipt> {
+        refuse_modes(how.mode)?;
+        let receipt = objects::publish(set, &self.at(&how.name), how.mode, progress).await?;
+        Ok(Receipt { name: how.name.clone(), ..receipt })
+    }
+
+    async fn observe_set(&self, set: &FileSet, receipt: &Receipt) -> Result<Observed> {
+        objects::observe(set, &self.at(&receipt.name)).await
     }
 
     async fn observe(&self, receipt: &Receipt) -> Result<Observed> {

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{blocking, changed_map};
 use crate::convert::Writer;
+use crate::convert::parts::Parts;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 use crate::report::{PartitionReport, TableReport};
@@ -24,16 +25,41 @@ const PERMIT: u64 = 1024;
 /// A batch with the room it takes in the queue.
 type Queued = (Result<RecordBatch>, Option<OwnedSemaphorePermit>);
 
-/// Reads all partitions, shapes their batches and writes them to one table.
-pub(super) async fn stream(
-    mut writer: Box<dyn Writer>,
-    table: usize,
+/// Takes the shaped batches of one table.
+pub(super) trait Sink: Send + 'static {
+    /// Takes one.
+    fn take(&mut self, batch: &RecordBatch) -> Result<()>;
+}
+
+/// One table of a file.
+pub(super) struct OfTable {
+    /// The file.
+    pub(super) writer: Box<dyn Writer>,
+    /// The table's number.
+    pub(super) table: usize,
+}
+
+impl Sink for OfTable {
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(self.table, batch)
+    }
+}
+
+impl Sink for Parts {
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.write(batch)
+    }
+}
+
+/// Reads all partitions, shapes their batches and hands them to the sink, which comes back.
+pub(super) async fn stream<S: Sink>(
+    mut sink: S,
     mapping: Mapping,
     partitions: Vec<Partition>,
     verify: Verify,
     limits: &Limits,
     done: Arc<AtomicU64>,
-) -> Result<(Box<dyn Writer>, TableReport)> {
+) -> Result<(S, TableReport)> {
     let capacity = u32::try_from(limits.queue / PERMIT).unwrap_or(u32::MAX >> 3).max(1);
     let room = Arc::new(Semaphore::new(capacity as usize));
     let (queue, mut batches) = mpsc::channel::<Queued>(1024);
@@ -54,7 +80,7 @@ pub(super) async fn stream(
                 left.add(&shaped);
                 rows += shaped.num_rows() as u64;
                 done.fetch_add(shaped.num_rows() as u64, Ordering::Relaxed);
-                writer.write(table, &shaped)
+                sink.take(&shaped)
             })?;
             drop(permit);
         }
@@ -66,9 +92,9 @@ pub(super) async fn stream(
             left: (verify > Verify::None).then(|| left.finish()),
             arrived: None,
         };
-        Ok((writer, report))
+        Ok((sink, report))
     });
-    let (writer, mut report) = converted.await?;
+    let (sink, mut report) = converted.await?;
     while let Some(read) = readers.join_next().await {
         report.partitions.push(read.wrap(Kind::Unexpected, || "a partition's reader panicked".into())?);
     }
@@ -79,7 +105,7 @@ pub(super) async fn stream(
         return Err(Error::new(Kind::Unexpected, "rows were lost between reading and converting")
             .because(format!("{read} rows were read, {} were converted", report.rows)));
     }
-    Ok((writer, report))
+    Ok((sink, report))
 }
 
 /// Reads one partition into the queue until its end, an error, or nobody listens.

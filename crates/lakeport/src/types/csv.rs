@@ -62,8 +62,10 @@ pub(super) fn decoded(row: Row) -> Row {
 /// As [`walk::map`].
 pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
     let mut mapping = walk::map(table, schema, wishes, &CsvTypes)?;
-    wishes.files.csv.add_facts(&mut mapping.facts);
-    wishes.files.add_compression(&mut mapping.facts);
+    let options = &wishes.files.csv;
+    options.ensure_readable()?;
+    options.add_facts(&mut mapping.facts);
+    wishes.files.add_compression(options.compression, options.compression_level, &mut mapping.facts)?;
     Ok(mapping)
 }
 

@@ -164,7 +164,7 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
             column.note = Some("Spark is among the writers that take no column of this name; rename it in SQL for them".into());
         }
     }
-    wishes.files.parquet.add_facts(&mut mapping.facts);
+    wishes.files.parquet.add_facts(&mut mapping.facts)?;
     let ntz = mapping.columns.iter().any(|c| holds_wall_clocks(&c.physical));
     mapping
         .facts

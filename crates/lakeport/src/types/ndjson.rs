@@ -72,7 +72,8 @@ fn text_keys(entries: &Arc<Field>) -> bool {
 /// As [`walk::map`].
 pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
     let mut mapping = walk::map(table, schema, wishes, &NdjsonTypes)?;
-    wishes.files.add_compression(&mut mapping.facts);
+    let options = &wishes.files.ndjson;
+    wishes.files.add_compression(options.compression, options.compression_level, &mut mapping.facts)?;
     Ok(mapping)
 }
 

@@ -116,7 +116,7 @@ fn storable(data_type: &DataType) -> Option<DataType> {
 pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
     let options = &wishes.files.parquet;
     let mut mapping = walk::map(table, schema, wishes, &ParquetTypes { flat: options.is_flat() })?;
-    options.add_facts(&mut mapping.facts);
+    options.add_facts(&mut mapping.facts)?;
     Ok(mapping)
 }
 

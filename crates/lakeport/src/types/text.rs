@@ -46,6 +46,7 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
         return Err(Error::new(Kind::Unsupported, format!("a text file holds one column, and there are {columns}"))
             .help("select one column, or build the line in SQL; .csv holds several"));
     }
-    wishes.files.add_compression(&mut mapping.facts);
+    let options = &wishes.files.text;
+    wishes.files.add_compression(options.compression, options.compression_level, &mut mapping.facts)?;
     Ok(mapping)
 }

@@ -3,12 +3,10 @@
 //! Looked for in this order: `HYPERD_PATH`, an installed Python package `tableauhyperapi` (first of the Python that this
 //! program was installed beside), Lakeport's cache.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use sha2::{Digest, Sha256};
-
+use crate::convert::output::sha256;
 use crate::error::{Error, Kind, Result, Wrap};
 
 /// The pinned version of the PyPI package that carries `hyperd` (Apache-2.0).
@@ -132,19 +130,4 @@ fn unpack(wheel: &Path, to: &Path) -> Result<()> {
         out.set_permissions(std::fs::Permissions::from_mode(0o755)).wrap(Kind::WriteFailed, broken)?;
     }
     out.sync_all().wrap(Kind::WriteFailed, broken)
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let unreadable = || format!("cannot read {}", path.display());
-    let mut file = std::fs::File::open(path).wrap(Kind::HyperdMissing, unreadable)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let n = file.read(&mut buffer).wrap(Kind::HyperdMissing, unreadable)?;
-        if n == 0 {
-            break;
-        }
-        hash.update(&buffer[..n]);
-    }
-    Ok(format!("{:x}", hash.finalize()))
 }

@@ -83,7 +83,7 @@ pub(super) async fn publish(from: &FilePath, to: &Location, mode: Mode, progress
     put_file(store.as_ref(), &path, from, to, mode, progress).await
 }
 
-async fn put_file(
+pub(super) async fn put_file(
     store: &dyn ObjectStore,
     path: &Path,
     from: &FilePath,
@@ -268,7 +268,7 @@ pub(super) async fn observe(at: &Location) -> Result<Observed> {
 }
 
 /// Turns an error of a store into ours, with its secrets taken out.
-fn translate(e: object_store::Error, at: &Location, operation: &'static str, otherwise: Kind) -> Error {
+pub(super) fn translate(e: object_store::Error, at: &Location, operation: &'static str, otherwise: Kind) -> Error {
     store_error(&e, at, operation, otherwise)
 }
 
