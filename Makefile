@@ -28,7 +28,7 @@ export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-spark kill kills faults clean
+.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-spark formats-long kill kills faults clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ faults: build ## every fault at every phase of a publish; the table goes to benc
 
 kills: build ## kill -9 at 200 random moments of runs to the sandbox (LAKEPORT_KILLS=N for another number), each followed by a rerun
 	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main faults::killed -- --nocapture
+
+formats-long: build ## ten million rows into each format under a memory limit; the table goes to benches/results/formats-long.md
+	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main long:: -- --nocapture
 
 clean:
 	rm -rf demo-lake .lakeport

@@ -8,6 +8,7 @@ mod delta;
 mod faults;
 mod formats;
 mod killed;
+mod long;
 mod parts;
 mod publish;
 mod spark;
