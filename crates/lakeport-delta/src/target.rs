@@ -344,3 +344,49 @@ async fn added(place: &Place, version: u64) -> Result<Vec<(u64, u64)>> {
 fn url_of(place: &Place) -> String {
     place.directory.as_ref().map_or_else(|| place.at.url.clone(), |d| format!("file://{}", d.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    fn written(path: &FilePath) -> Written {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        Written { path: path.into(), bytes: 0, format: FORMAT.into(), rows: vec![2] }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_was_cut_off_is_taken_up_and_never_made_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = DeltaTarget::new(Location::new(dir.path().to_string_lossy()));
+        let path = dir.path().join("receipt.json");
+        let how = |content: &str| Publish {
+            name: "t".into(),
+            mode: Mode::Append,
+            receipt_path: Some(path.clone()),
+            content: Some(content.into()),
+            ..Publish::default()
+        };
+        let file = written(&dir.path().join("staged.parquet"));
+        let publish = async |content: &str| target.publish(&file, &how(content), &|_, _| {}).await.unwrap();
+        assert!(publish("rows").await.id.ends_with("t@v0"));
+        let second = publish("rows").await;
+        assert!(second.id.ends_with("t@v1"), "a publish that was told of is none to take up");
+        // As a run leaves it that is killed between its commit and its end.
+        let cut_off = Receipt { stage: Stage::Committed, updated_before: Some("0".into()), ..second };
+        cut_off.save(&path).unwrap();
+        let taken_up = publish("rows").await;
+        assert!(taken_up.id.ends_with("t@v1") && taken_up.retries[0].contains("a former run"), "{taken_up:?}");
+        assert_eq!(target.observe(&taken_up).await.unwrap().rows, Some(vec![4]));
+        cut_off.save(&path).unwrap();
+        assert!(publish("other rows").await.id.ends_with("t@v2"), "other rows are another append");
+    }
+}
