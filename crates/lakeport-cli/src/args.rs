@@ -91,11 +91,13 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value = "fingerprint")]
         verify: VerifyArg,
         /// Change the data source in place instead: several make one change, all or nothing.
-        #[arg(long, value_enum, conflicts_with = "mode")]
+        #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "mode")]
         action: Vec<ActionArg>,
         /// The columns that identify a row, for update, upsert and delete.
         #[arg(long, value_delimiter = ',', value_name = "COLUMNS", requires = "action")]
         key: Vec<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
     },
     /// Print a past run.
     Report {
@@ -142,6 +144,17 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = 5)]
         revisions: usize,
     },
+}
+
+/// What else there is to say about a change in place.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ChangeArgs {
+    /// Published whole when the change in place is refused: the table as it is to be afterwards.
+    #[arg(long, value_name = "FILE", requires = "action")]
+    pub(crate) fallback: Option<PathBuf>,
+    /// What tells this change from an equal one of the same day, which the server would take for a repeat.
+    #[arg(long, value_name = "TEXT", requires = "action")]
+    pub(crate) change_id: Option<String>,
 }
 
 /// `lakeport state …`

@@ -12,6 +12,8 @@ pub mod config;
 pub mod convert;
 pub mod error;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lakeport;
 pub mod limits;
 mod nearest;

@@ -7,14 +7,13 @@ use lakeport::Lakeport;
 use lakeport::config::{Job, Reference};
 use lakeport::convert::Written;
 use lakeport::error::{Context, Error, Kind, Result};
-use lakeport::export::tableau::{Action, Change, Match, TableName, Verb};
 use lakeport::export::{Mode, Publish};
 use lakeport::run::{Event, Outcome};
 use lakeport::verify::Verify;
 use serde_json::json;
 
 use super::value;
-use crate::args::{ActionArg, Options, What};
+use crate::args::{Options, What};
 use crate::output::progress::Progress;
 use crate::output::{Output, human, print_json};
 
@@ -162,59 +161,5 @@ pub(super) async fn publish(
         if output.quiet { "" } else { &text },
         json!({ "receipt": value(&receipt), "observed": value(&observed), "rows": written.rows }),
     );
-    Ok(())
-}
-
-/// `lakeport publish --action`: rows of a published data source changed in place.
-pub(super) async fn change(
-    lakeport: &Lakeport,
-    file: &Path,
-    to: &str,
-    actions: &[ActionArg],
-    key: &[String],
-    output: &Output,
-) -> Result<()> {
-    let Reference::Named { environment, path: name } = Reference::parse(to) else {
-        return Err(Error::new(Kind::Usage, format!("`{to}` names no environment")).help("write ENV:Name"));
-    };
-    if !file.is_file() {
-        return Err(Error::new(Kind::SourceMissing, format!("there is no file {}", file.display())));
-    }
-    // Before any sign-in: a payload nobody can read, or a key it does not have, is not worth a server's time.
-    let format = lakeport.formats.by_extension(&file.to_string_lossy())?;
-    let payload = tokio::task::block_in_place(|| format.describe(file, &lakeport.limits)).at("file", file.display())?;
-    let [table] = payload.tables.as_slice() else {
-        return Err(Error::new(
-            Kind::Unsupported,
-            format!("a change is made from one table, the file has {}", payload.tables.len()),
-        ));
-    };
-    if let Some(missing) = key.iter().find(|k| !table.columns.iter().any(|c| c.name == **k)) {
-        return Err(Error::new(Kind::Usage, format!("--key names column `{missing}`, which the file does not have")));
-    }
-    let (schema, table_name) = table.name.split_once('.').unwrap_or(("Extract", &table.name));
-    let source = TableName { schema: schema.to_owned(), table: table_name.to_owned() };
-    let actions = actions.iter().map(|action| {
-        let (verb, keyed) = match action {
-            ActionArg::Insert => (Verb::Insert, false),
-            ActionArg::Update => (Verb::Update, true),
-            ActionArg::Upsert => (Verb::Upsert, true),
-            ActionArg::Delete => (Verb::Delete, true),
-            ActionArg::Replace => (Verb::Replace, false),
-        };
-        let rows = if keyed { Match::Key(key.to_vec()) } else { Match::All };
-        Action { verb, source: Some(source.clone()), target: TableName::default(), rows }
-    });
-    let change = Change { name, payload: Some(file.to_owned()), actions: actions.collect(), version: None, connection: None };
-    let progress = Progress::new(output);
-    progress.on(to, Event::Phase("change"));
-    let site = lakeport.tableau(&environment)?;
-    let receipt = site
-        .update(&change, None, &|done, total| progress.on(to, Event::Uploaded(done, total)))
-        .await
-        .at("environment", &environment)?;
-    progress.done(to);
-    let text = format!("changed {to}\n  {} row(s) sent, {}", human::grouped(table.rows), receipt.way);
-    output.result(if output.quiet { "" } else { &text }, json!({ "receipt": value(&receipt), "rows": [table.rows] }));
     Ok(())
 }

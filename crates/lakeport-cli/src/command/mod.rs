@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{Args, Command};
 use crate::output::{Output, human};
 
+mod changes;
 mod configure;
 mod explore;
 mod jobs;
@@ -44,8 +45,10 @@ async fn with_lakeport(args: Args, mut lakeport: Lakeport, output: &Output) -> u
             Ok(code) => code,
             Err(e) => finish(Err(e), output),
         },
-        Command::Publish { file, to, action, key, .. } if !action.is_empty() => {
-            finish(jobs::change(&lakeport, &file, &to, &action, &key, output).await, output)
+        Command::Publish { file, to, action, key, change, verify, .. } if !action.is_empty() => {
+            let wanted =
+                changes::Wanted { file: &file, to: &to, actions: &action, key: &key, verify: verify.into(), more: &change };
+            finish(changes::change(&lakeport, &wanted, output).await, output)
         }
         Command::Publish { file, to, mode, verify, .. } => {
             finish(jobs::publish(&lakeport, &file, &to, mode, verify.into(), output).await, output)

@@ -198,6 +198,8 @@ pub struct TableauConfig {
     pub chunk_size: Option<String>,
     /// Files up to this size go in one request.
     pub single_request_limit: Option<String>,
+    /// The largest payload of a change in place that is sent as one; `100MB` unless told otherwise. Larger ones are cut by rows.
+    pub change_limit: Option<String>,
     /// A PEM file with further certificate authorities.
     pub ca_bundle: Option<PathBuf>,
     /// A PEM file with the certificate to show, its chain and its key.
@@ -485,11 +487,15 @@ impl Config {
     /// # Errors
     /// `ConfigInvalid` or `UnknownKey`, with the file in the context.
     pub fn load(working_directory: &Path, explicit: Option<&Path>) -> Result<Self> {
-        let layers = layers::find(working_directory, explicit)?;
+        Self::merged(&layers::find(working_directory, explicit)?, working_directory)
+    }
+
+    /// Makes one configuration of its layers, the weakest first.
+    pub(crate) fn merged(layers: &[Layer], working_directory: &Path) -> Result<Self> {
         let mut merged = toml::Table::new();
         let mut origins = BTreeMap::new();
         // Each file is also checked by itself, so that an error names the file it stands in.
-        for layer in &layers {
+        for layer in layers {
             if let Origin::File(path) = &layer.origin {
                 let alone: std::result::Result<Partial, _> = toml::Value::Table(layer.values.clone()).try_into();
                 alone.map_err(|e| explain(&e)).at("file", path.display())?;
@@ -586,15 +592,17 @@ fn explain(e: &toml::de::Error) -> Error {
 /// Reads one file as a table.
 fn read(path: &Path) -> Result<toml::Table> {
     let text = std::fs::read_to_string(path).wrap(Kind::ConfigInvalid, || format!("cannot read {}", path.display()))?;
-    text.parse::<toml::Table>()
-        .map_err(|e| {
-            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
-            Error::new(
-                Kind::ConfigInvalid,
-                format!("line {line} is not valid TOML: {}", e.message().lines().next().unwrap_or_default()),
-            )
-        })
-        .at("file", path.display())
+    parse(&text).at("file", path.display())
+}
+
+/// Reads the text of a file.
+pub(crate) fn parse(text: &str) -> Result<toml::Table> {
+    text.parse::<toml::Table>().map_err(|e| {
+        let before = e.span().and_then(|s| text.get(..s.start));
+        let line = before.map_or(0, |b| b.matches('\n').count() + 1);
+        let message = e.message().lines().next().unwrap_or_default();
+        Error::new(Kind::ConfigInvalid, format!("line {line} is not valid TOML: {message}"))
+    })
 }
 
 #[cfg(test)]

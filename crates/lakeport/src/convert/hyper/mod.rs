@@ -16,6 +16,7 @@ use crate::source::{PlainScan, PlainSource};
 use crate::types::{Conversion, Mapping, Verdict, Wishes, hyper};
 use crate::verify::{Fingerprint, Verify};
 
+pub mod cut;
 pub mod install;
 pub mod process;
 mod read_back;

@@ -67,12 +67,17 @@ impl<'a> Lost<'a> {
             bodies.push(body(String::new(), format!("<owner{} />", attribute("id", owner)?)));
         }
         if !self.tags.is_empty() {
-            let tags =
-                self.tags.iter().map(|tag| Ok(format!("<tag{} />", attribute("label", tag)?))).collect::<Result<String>>()?;
+            let tag = |tag: &&str| Ok(format!("<tag{} />", attribute("label", &label(tag))?));
+            let tags = self.tags.iter().map(tag).collect::<Result<String>>()?;
             bodies.push(("/tags", format!("<tsRequest><tags>{tags}</tags></tsRequest>")));
         }
         Ok(bodies)
     }
+}
+
+/// The label of a tag as it is sent: servers split one with spaces or commas into several unless it is in quotes.
+fn label(tag: &str) -> String {
+    if tag.contains([' ', ',']) { format!("\"{tag}\"") } else { tag.to_owned() }
 }
 
 impl Server {

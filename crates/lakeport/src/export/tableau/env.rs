@@ -9,6 +9,8 @@ use crate::limits::parse_size;
 
 /// Files up to this size go in one request unless told otherwise: the server's own limit.
 const SINGLE_REQUEST: u64 = 64_000_000;
+/// The server's own limit for the payload of a change, unless its administrator set another.
+const CHANGE: u64 = 100_000_000;
 /// How long another process may keep a token or a data source before a run gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
 
@@ -33,6 +35,8 @@ pub struct TableauEnv {
     pub chunk_size: Option<u64>,
     /// Files up to this size go in one request (the server's limit is 64 MB).
     pub single_request_limit: u64,
+    /// The largest payload of a change in place that is sent as one.
+    pub change_limit: u64,
     /// How the server is reached.
     pub network: Network,
     /// How long a server-side job is awaited.
@@ -226,6 +230,7 @@ impl TableauEnv {
             api_version: config.api_version.clone(),
             chunk_size: config.chunk_size.as_deref().map(parse_size).transpose()?,
             single_request_limit: config.single_request_limit.as_deref().map_or(Ok(SINGLE_REQUEST), parse_size)?,
+            change_limit: config.change_limit.as_deref().map_or(Ok(CHANGE), parse_size)?,
             network: Network {
                 ca_bundle: path(&config.ca_bundle),
                 client_certificate: path(&config.client_certificate),

@@ -147,6 +147,7 @@ static MEANINGS: &[Meaning] = &[
     means(404_005, Kind::TargetMissing, None),
     means(404_015, Kind::ServerFailed, Some("the server lost the upload; run again")),
     means(409_006, Kind::TargetExists, Some("a project of this name was created meanwhile; run again")),
+    means(409_093, Kind::ServerFailed, Some("a job on the same data source is already queued; run again when it is done")),
     means(413_000, Kind::ServerFailed, Some("set a smaller `chunk_size` in the environment")),
     means(429_000, Kind::Throttled, None),
 ];

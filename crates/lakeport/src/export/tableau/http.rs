@@ -5,10 +5,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
@@ -27,6 +27,8 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// Of a body that is no answer of the API, this much is shown.
 const SHOWN: usize = 200;
+/// Clocks that differ by no more seconds agree: the way takes time, and heads tell whole seconds.
+const CLOCKS_AGREE: i64 = 30;
 /// How often progress is told, and whether anything moved is looked at.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -89,6 +91,8 @@ pub(super) struct Http {
     call_timeout: Duration,
     /// Values that must not be shown even when a page echoes them.
     hidden: Vec<Secret>,
+    /// Seconds that the server's clock is ahead of ours, as its last answer told.
+    ahead: AtomicI64,
 }
 
 impl Http {
@@ -119,12 +123,17 @@ impl Http {
         let client = builder.build().wrap(Kind::Unexpected, || "cannot set up the HTTP client".to_owned())?;
         let call_timeout = network.timeout.unwrap_or(limits.call_timeout);
         let read_timeout = network.read_timeout.unwrap_or(limits.read_timeout).min(call_timeout);
-        Ok(Self { client, read_timeout, call_timeout, hidden })
+        Ok(Self { client, read_timeout, call_timeout, hidden, ahead: AtomicI64::new(0) })
     }
 
     /// How long a whole call may take.
     pub(super) fn call_timeout(&self) -> Duration {
         self.call_timeout
+    }
+
+    /// Seconds that the server's clock is ahead of ours; 0 where it does not tell, and where they agree but for the way.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed)
     }
 
     /// Sends one request and reads its answer.
@@ -153,6 +162,10 @@ impl Http {
                 let to = request.url.join(to).map_err(|_| misdirected(what, &request.url, "to something that is no URL", ""))?;
                 self.redirect(&mut request, to)?;
                 continue;
+            }
+            if let Some(there) = date(&response) {
+                let ahead = (there - chrono::Utc::now()).num_seconds();
+                self.ahead.store(if ahead.abs() > CLOCKS_AGREE { ahead } else { 0 }, Ordering::Relaxed);
             }
             let retry_after = retry_after(&response);
             let content_type = header(&response, CONTENT_TYPE);
@@ -343,11 +356,18 @@ fn retry_after(response: &Response) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let at = chrono::DateTime::parse_from_rfc2822(told.trim()).ok()?;
-    Some((at.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default())
+    // By the server's own clock where it shows it: ours may be hours off.
+    let now = date(response).unwrap_or_else(chrono::Utc::now);
+    Some((at.to_utc() - now).to_std().unwrap_or_default())
+}
+
+/// The server's time, as the head of its answer tells it.
+fn date(response: &Response) -> Option<chrono::DateTime<chrono::Utc>> {
+    chrono::DateTime::parse_from_rfc2822(header(response, DATE).trim()).ok().map(|d| d.to_utc())
 }
 
 /// The title of a page.
-fn title(page: &str) -> Option<String> {
+pub(super) fn title(page: &str) -> Option<String> {
     let lower = page.to_ascii_lowercase();
     let start = lower.find("<title")?;
     let start = start + lower.get(start..)?.find('>')? + 1;
@@ -378,7 +398,18 @@ fn transport(what: &'static str, url: &Url, e: reqwest::Error) -> Box<Failed> {
     }
     if let Some(certificate) = in_chain(&e, |cause| Some(cause.to_string()).filter(|t| t.contains("certificate"))) {
         let message = format!("cannot {what}: the certificate of {place} is not trusted: {certificate}");
-        let help = "set `ca_bundle` to a PEM file with the authority that signed it";
+        let dated = certificate.to_ascii_lowercase();
+        let help = if dated.contains("expired") || dated.contains("notvalidyet") || dated.contains("not valid yet") {
+            "look at the certificate's dates, and at this machine's clock"
+        } else {
+            "set `ca_bundle` to a PEM file with the authority that signed it"
+        };
+        return Failed::local(Error::new(Kind::Unreachable, message).help(help).during(what).at("server", &place));
+    }
+    if let Some(alert) = in_chain(&e, |cause| Some(cause.to_string().split_once("received fatal alert: ")?.1.to_owned())) {
+        let message = format!("cannot {what}: {place} broke off the TLS handshake ({alert})");
+        let help = "a server that asks for a certificate breaks off so: set `client_certificate` and `client_key` to one it accepts, \
+                    and check its authority and dates";
         return Failed::local(Error::new(Kind::Unreachable, message).help(help).during(what).at("server", &place));
     }
     let timed_out = e.is_timeout();

@@ -20,9 +20,11 @@ use super::care::Care;
 use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target};
 
 mod care;
+mod change;
 mod datasource;
 mod env;
 mod fault;
+pub(crate) mod fuzzing;
 mod http;
 mod job;
 mod jwt;
@@ -41,10 +43,10 @@ mod xml;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Action, Change, Cut, Match, TableName, Verb};
 pub use datasource::DataSource;
 pub use env::{Auth, Network, Proxy, TableauEnv};
 pub use job::{Job, JobState};
-pub use update::{Action, Change, Match, Split, TableName, Verb};
 
 use project::{Place, Resolved};
 use retry::{Repeat, Repeats};

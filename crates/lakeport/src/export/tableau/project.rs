@@ -17,6 +17,8 @@ use super::xml::{self, Element};
 const PAGE: usize = 1000;
 /// A site has tens of thousands of entries at most; a server that never ends its pages is broken.
 const MAX_PAGES: usize = 1000;
+/// What stands before a project's id.
+const ID: &str = "project-id:";
 /// How many existing names a message lists.
 const NEAREST: usize = 3;
 
@@ -30,7 +32,7 @@ pub(super) struct Project {
 }
 
 impl Project {
-    fn read(element: &Element) -> Option<Self> {
+    pub(super) fn read(element: &Element) -> Option<Self> {
         Some(Self {
             id: element.told("id")?,
             name: element.attribute("name")?.to_owned(),
@@ -58,7 +60,7 @@ impl Place {
     /// `ConfigInvalid` for an empty level.
     pub(super) fn parse(text: Option<&str>) -> Result<Self> {
         let Some(text) = text.map(str::trim).filter(|t| !t.is_empty()) else { return Ok(Self::Default) };
-        if let Some(id) = text.strip_prefix("project-id:") {
+        if let Some(id) = text.strip_prefix(ID) {
             return Ok(Self::Id(id.trim().to_owned()));
         }
         let mut levels = vec![String::new()];
@@ -89,14 +91,31 @@ impl Place {
     }
 }
 
-/// Writes levels as a path.
+/// Writes levels as a path that reads as these levels.
 pub(super) fn show_path(levels: &[String]) -> String {
-    levels.iter().map(|l| escape(l)).collect::<Vec<_>>().join("/")
+    let mut path = levels.iter().map(|l| escape(l)).collect::<Vec<_>>().join("/");
+    // A slash at either end means nothing and keeps what else would be read as something else.
+    if path.starts_with(char::is_whitespace) || path.starts_with(ID) {
+        path.insert(0, '/');
+    }
+    if path.ends_with(char::is_whitespace) {
+        path.push('/');
+    }
+    path
 }
 
 /// Writes one name so that it stays one level.
 pub(super) fn escape(name: &str) -> String {
-    name.replace('/', "\\/")
+    let mut written = String::with_capacity(name.len());
+    let mut rest = name.chars().peekable();
+    while let Some(c) = rest.next() {
+        // A backslash means itself, except before a slash or another one; at the end, a slash may follow.
+        if c == '/' || (c == '\\' && rest.peek().is_none_or(|n| matches!(n, '/' | '\\'))) {
+            written.push('\\');
+        }
+        written.push(c);
+    }
+    written
 }
 
 /// Where a path leads.
@@ -151,13 +170,13 @@ impl Server {
         if !name.contains([',', ':']) {
             let filter = format!("name:eq:{}", encode(name));
             let named = self.projects(Some(&filter), repeats).await.map_err(|f| f.error)?;
-            if let Some(project) = named.iter().find(exact) {
+            if let Some(project) = only(named.iter().filter(exact), name)? {
                 return Ok(Ok(project.id.clone()));
             }
         }
         // Without the filter on names too, before anything is called missing: filters read some characters their own way.
         let siblings = self.children(parent, repeats).await?;
-        match siblings.iter().find(exact) {
+        match only(siblings.iter().filter(exact), name)? {
             Some(project) => Ok(Ok(project.id.clone())),
             None => Ok(Err(siblings.into_iter().map(|p| p.name).collect())),
         }
@@ -247,6 +266,22 @@ impl Server {
     }
 }
 
+/// The one project that was found; several of one name in one place cannot be told apart by it.
+fn only<'a>(mut found: impl Iterator<Item = &'a Project>, name: &str) -> Result<Option<&'a Project>> {
+    let first = found.next();
+    let ids: Vec<&str> = first.iter().map(|p| p.id.as_str()).chain(found.map(|p| p.id.as_str())).collect();
+    match ids.as_slice() {
+        // A page that shows one project twice is the server's business.
+        [one, rest @ ..] if rest.iter().any(|id| id != one) => {
+            let message = format!("there are {} projects `{name}` in one place: {}", ids.len(), ids.join(", "));
+            Err(Error::new(Kind::TargetMissing, message)
+                .help("say which one is meant by its id: project = \"project-id:…\"")
+                .during("find project"))
+        }
+        _ => Ok(first),
+    }
+}
+
 /// Says which level is missing and what is there instead.
 pub(super) fn missing(levels: &[String], found: usize, siblings: &[String]) -> Error {
     let (above, below) = levels.split_at(found.min(levels.len()));
@@ -293,6 +328,8 @@ mod tests {
         assert_eq!(path("/Finance/Daily/"), ["Finance", "Daily"]);
         assert_eq!(path("R\\/D/a:b, c"), ["R/D", "a:b, c"]);
         assert_eq!(path("a\\b"), ["a\\b"]);
+        assert_eq!(show_path(&path("a\\b\\\\/c")), "a\\b\\\\/c");
+        assert_eq!(path("/project-id:x"), ["project-id:x"]);
         assert_eq!(show_path(&path("R\\/D/x")), "R\\/D/x");
         assert_eq!(Place::parse(Some("project-id:12-34")).unwrap(), Place::Id("12-34".into()));
         assert_eq!(Place::parse(None).unwrap(), Place::Default);

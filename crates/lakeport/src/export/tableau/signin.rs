@@ -140,6 +140,12 @@ impl Server {
         let answer = loop {
             let Credentials { xml, word } = self.credentials()?;
             minted += 1;
+            let ahead = self.http.ahead();
+            if word.is_some() && ahead != 0 && minted == 1 {
+                let how = if ahead > 0 { "behind" } else { "ahead of" };
+                repeats
+                    .note(format!("sign in: this machine's clock is {} s {how} the server's, whose time is used", ahead.abs()));
+            }
             let body = Body::Credentials(Secret::new(xml));
             let mut request = Request::new(Method::POST, url.clone(), None, &body, WHAT);
             // A minted word is good for one use: when its fate is unknown, the next try takes a new one.
@@ -181,7 +187,9 @@ impl Server {
             Auth::ConnectedApp { client_id, secret_id, secret, user, scopes } => {
                 let claims = jwt::Claims { client_id, secret_id, user, scopes };
                 let id = uuid::Uuid::new_v4().to_string();
-                let word = jwt::mint(claims, secret, chrono::Utc::now().timestamp(), &id)?;
+                // By the server's clock, which decides whether the word is good.
+                let now = chrono::Utc::now().timestamp().saturating_add(self.http.ahead());
+                let word = jwt::mint(claims, secret, now, &id)?;
                 Credentials { xml: xml::sign_in_word(&word, site)?, word: Some(word) }
             }
         })

@@ -25,6 +25,7 @@ pub(super) fn env(url: &str) -> TableauEnv {
         api_version: None,
         chunk_size: Some(1000),
         single_request_limit: 64_000_000,
+        change_limit: 100_000_000,
         network: Network::default(),
         job_deadline: None,
         lock_wait: Duration::ZERO,
@@ -98,6 +99,18 @@ async fn a_small_file_goes_in_one_request_with_the_exact_words() {
     assert_eq!(observed.rows, None);
     tableau.close().await;
     assert_eq!((stub.count("signin"), stub.count("signout")), (1, 1));
+}
+
+#[test]
+fn a_panic_that_prints_everything_shows_no_secret() {
+    let mut env = env("http://t");
+    env.network.proxy = Some(Proxy { url: "http://p".into(), credentials: Some(("u".into(), Secret::new("PROXY-SECRET-MARK"))) });
+    let tableau = Tableau::new(env.clone(), &Limits::default()).unwrap();
+    let body = super::http::Body::Credentials(Secret::new("BODY-SECRET-MARK"));
+    let panic =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic!("{env:?} {env:#?} {tableau:?} {body:?}"))).unwrap_err();
+    let text = panic.downcast_ref::<String>().unwrap();
+    assert!(text.contains("lakeport") && !text.contains("SECRET-MARK"), "{text}");
 }
 
 #[tokio::test]

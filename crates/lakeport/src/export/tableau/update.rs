@@ -3,175 +3,94 @@
 //! All actions of a change go in one call and happen all or not at all. The call carries an id made from the data source,
 //! the content and the actions, and a server that has seen the id within a day does nothing: sent twice, a change happens
 //! once. The other side of that: the same rows inserted on purpose a second time need another [`Change::version`].
+//!
+//! A payload above the server's limit is cut by rows. Each piece is then a change of its own, all or nothing, awaited before
+//! the next; its id is made from the whole content and the positions of its rows, so that the same change sent again after a
+//! failure, cut in the same way, does what was left undone and nothing twice.
 
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::Path;
 use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::convert::Temporary;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::export::{Mode, Progress, Receipt, Stage};
 use crate::limits::show_size;
 
 use super::Tableau;
+use super::change::{Action, Change, Cut};
 use super::datasource::DataSource;
 use super::http::Body;
 use super::job::Job;
 use super::retry::{Repeat, Repeats};
 use super::session::{Call, Server, encode, encode_id};
 
-/// A payload is cut in two so often, and no further.
-const CUTS: u32 = 8;
-
-/// A change of a published data source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// The data source's name, in the environment's project.
-    pub name: String,
-    /// A `.hyper` file with the tables that the actions read from.
-    pub payload: Option<PathBuf>,
-    /// What happens, in this order, all or nothing.
-    pub actions: Vec<Action>,
-    /// What tells this change from another with the same content and actions: a table version, a window.
-    pub version: Option<String>,
-    /// The connection to change, where the data source has several.
-    pub connection: Option<String>,
-}
-
-/// One step of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Action {
-    /// What it does.
-    pub verb: Verb,
-    /// The payload's table to read from; `None` for a delete by condition alone.
-    pub source: Option<TableName>,
-    /// The table to change.
-    pub target: TableName,
-    /// Which rows are meant.
-    pub rows: Match,
-}
-
-/// A table in a `.hyper` file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableName {
-    /// `Extract`, mostly.
-    pub schema: String,
-    /// `Extract`, mostly.
-    pub table: String,
-}
-
-impl Default for TableName {
-    fn default() -> Self {
-        Self { schema: "Extract".to_owned(), table: "Extract".to_owned() }
-    }
-}
-
-/// What an action does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Adds the rows.
-    Insert,
-    /// Updates rows that match.
-    Update,
-    /// Updates rows that match, inserts the others.
-    Upsert,
-    /// Deletes rows that match.
-    Delete,
-    /// Exchanges all rows of the table.
-    Replace,
-}
-
-impl Verb {
-    /// The word of the command line and of the API.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Insert => "insert",
-            Self::Update => "update",
-            Self::Upsert => "upsert",
-            Self::Delete => "delete",
-            Self::Replace => "replace",
-        }
-    }
-}
-
-/// Which rows of the target an action means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Match {
-    /// No condition: for insert and replace.
-    All,
-    /// Rows equal to a row of the payload in these columns.
-    Key(Vec<String>),
-    /// A condition in the API's own JSON.
-    Condition(Value),
-}
-
-/// Cuts a payload in two by rows; how, the caller knows, for it takes hyperd.
-pub type Split<'a> = &'a (dyn Fn(&Path) -> Result<[PathBuf; 2]> + Send + Sync);
-
-impl Action {
-    fn json(&self) -> Result<Value> {
-        let verb = self.verb.name();
-        let wrong = |what: &str| Err(Error::new(Kind::Usage, format!("the action {verb} {what}")));
-        let mut action = json!({ "action": verb, "target-schema": self.target.schema, "target-table": self.target.table });
-        if let Some(source) = &self.source {
-            action["source-schema"] = json!(source.schema);
-            action["source-table"] = json!(source.table);
-        } else if self.verb != Verb::Delete {
-            return wrong("needs a table to read from");
-        }
-        match (&self.rows, self.verb) {
-            (Match::All, Verb::Insert | Verb::Replace) => {}
-            (Match::All, _) => return wrong("needs key columns (--key)"),
-            (_, Verb::Insert | Verb::Replace) => return wrong("takes no key"),
-            (Match::Key(columns), _) => {
-                if self.source.is_none() {
-                    return wrong("by key needs a table to read from");
-                }
-                let equal = |column: &String| json!({ "op": "eq", "target-col": column, "source-col": column });
-                action["condition"] = match columns.as_slice() {
-                    [] => return wrong("needs key columns (--key)"),
-                    [column] => equal(column),
-                    columns => json!({ "op": "and", "args": columns.iter().map(equal).collect::<Vec<_>>() }),
-                };
-            }
-            (Match::Condition(condition), _) => action["condition"] = condition.clone(),
-        }
-        Ok(action)
-    }
-}
+/// A piece is cut in two so often, and no further.
+const CUTS: u32 = 12;
 
 /// How sending one payload ended.
 enum Sent {
     Done(String),
-    TooLarge(Error),
+    TooLarge,
+}
+
+/// What is sent at a time: the whole payload, or the rows at some positions.
+#[derive(Debug, Clone)]
+struct Part {
+    rows: Option<Range<u64>>,
+    cuts: u32,
+}
+
+/// One call of a change.
+struct Sending<'a> {
+    change: &'a Change,
+    before: &'a DataSource,
+    payload: Option<&'a Path>,
+    body: &'a str,
+    id: String,
 }
 
 impl Tableau {
     /// Changes rows of a published data source, and waits until it is done.
     ///
-    /// A payload the server finds too large is cut by `split`, when that is given and the change is one action; each piece
-    /// is then a change of its own, and no longer all or nothing. Other changes of the data source wait meanwhile.
+    /// A payload above `change_limit`, or one that the server finds too large, is cut with `cut`, when that is given and the
+    /// change does in pieces what it does in one; the whole is then no longer all or nothing, each piece is. Other changes of
+    /// the data source wait meanwhile.
     ///
     /// # Errors
     /// `Usage` for actions that contradict themselves, `TargetMissing` when there is no such data source, `FileRefused` for a
     /// payload that is too large (context `payload`) or does not fit: then publish the whole. Else as `Target::publish`.
-    pub async fn update(&self, change: &Change, split: Option<Split<'_>>, progress: Progress<'_>) -> Result<Receipt> {
-        let changed = self.change(change, split, progress).await;
+    pub async fn update(&self, change: &Change, cut: Option<&Cut<'_>>, progress: Progress<'_>) -> Result<Receipt> {
+        let changed = self.change(change, cut, progress).await;
         changed.map_err(|e| self.here(e.at("data source", &change.name).during("change the data source")))
     }
 
-    async fn change(&self, change: &Change, split: Option<Split<'_>>, progress: Progress<'_>) -> Result<Receipt> {
+    async fn change(&self, change: &Change, cut: Option<&Cut<'_>>, progress: Progress<'_>) -> Result<Receipt> {
         if change.actions.is_empty() {
             return Err(Error::new(Kind::Usage, "the change has no action"));
         }
-        let actions: Vec<Value> = change.actions.iter().map(Action::json).collect::<Result<_>>()?;
+        let words = |actions: &[&Action]| -> Result<String> {
+            let actions: Vec<Value> = actions.iter().map(|a| a.json()).collect::<Result<_>>()?;
+            Ok(json!({ "actions": actions }).to_string())
+        };
+        let whole = words(&change.actions.iter().collect::<Vec<_>>())?;
         if change.payload.is_none() && change.actions.iter().any(|a| a.source.is_some()) {
             return Err(Error::new(Kind::Usage, "an action reads from a payload, and there is none"));
         }
-        let body = json!({ "actions": actions }).to_string();
+        let (bytes, content) = match &change.payload {
+            Some(path) => digest(path).await?,
+            None => (0, String::new()),
+        };
+        let parted = change.parted();
+        let cut = cut.filter(|cut| cut.rows > 1 || change.prepared);
+        let further = match (&parted, cut) {
+            (Ok((_, rest)), Some(_)) => Some(words(rest)?),
+            _ => None,
+        };
         let mut repeats = Repeats::default();
         let project = self.project(&mut repeats).await?;
         let _lock = self.server.publish_lock(project.as_deref(), &change.name, &mut repeats).await?;
@@ -186,28 +105,77 @@ impl Tableau {
             updated_before: before.updated_at.clone(),
             ..Receipt::default()
         };
-        let split = split.filter(|_| matches!(change.actions.as_slice(), [action] if action.verb != Verb::Replace));
-        // Pieces still to be sent, the next one last, and how often each was cut.
-        let mut pieces = vec![(change.payload.clone(), 0)];
-        let mut sent = 0;
-        while let Some((payload, cuts)) = pieces.pop() {
-            let outcome =
-                self.send_change(change, &before, &body, payload.as_deref(), &mut receipt, &mut repeats, progress).await;
-            match outcome.map_err(|e| if sent > 0 { e.at("pieces done", sent) } else { e })? {
-                Sent::Done(job) => {
-                    receipt.job = Some(job);
-                    sent += 1;
-                }
-                Sent::TooLarge(error) => match (split, payload) {
-                    (Some(split), Some(payload)) if cuts < CUTS => {
-                        repeats.note(format!("change the data source: {}, cut in two", error.message()));
-                        // Only what was refused is cut, so that no piece that went through is sent again in other pieces.
-                        let [first, second] = split(&payload)?;
-                        pieces.push((Some(second), cuts + 1));
-                        pieces.push((Some(first), cuts + 1));
-                    }
-                    _ => return Err(if sent > 0 { error.at("pieces done", sent) } else { error }),
+        // Parts still to be sent, the next one last.
+        let mut parts = match (cut, &further) {
+            (Some(cut), Some(_)) if bytes > self.server.env.change_limit => {
+                repeats.note(format!(
+                    "change the data source: {} is more than change_limit, {}, sent in pieces",
+                    show_size(bytes),
+                    show_size(self.server.env.change_limit)
+                ));
+                even(cut.rows, bytes.div_ceil(self.server.env.change_limit.max(1)))
+            }
+            _ => vec![Part { rows: cut.filter(|_| change.prepared).map(|cut| 0..cut.rows), cuts: 0 }],
+        };
+        let mut sent = 0u64;
+        while let Some(part) = parts.pop() {
+            let done = sent;
+            let told = move |e: Error| if done > 0 { e.at("pieces done", done) } else { e };
+            let piece = match (&part.rows, cut) {
+                (Some(rows), Some(cut)) => match (cut.piece)(rows.clone())? {
+                    Some(piece) => Some(piece),
+                    // All of these rows go with a key that begins before them.
+                    None => continue,
                 },
+                _ => None,
+            };
+            let payload = piece.as_ref().map(Temporary::path).or(change.payload.as_deref());
+            let size = match (&piece, payload) {
+                (Some(_), Some(path)) => {
+                    std::fs::metadata(path).wrap(Kind::SourceUnreadable, || format!("cannot read {}", path.display()))?.len()
+                }
+                _ => bytes,
+            };
+            let too_large = |what: &str| {
+                Error::new(Kind::FileRefused, format!("{what} {}", show_size(size)))
+                    .help(
+                        "publish the whole with --mode full, or change fewer rows at a time; the server's limit is \
+                         `api.server.extract-updates.max-size`, 100 MB unless set",
+                    )
+                    .at("payload", change.payload.as_ref().map(|p| p.display().to_string()).unwrap_or_default())
+            };
+            let refused = if piece.is_some() && size > self.server.env.change_limit && halves(&part, cut).is_some() {
+                Some(too_large("change_limit is less than"))
+            } else {
+                let body = if sent == 0 { &whole } else { further.as_ref().unwrap_or(&whole) };
+                let place = part.rows.as_ref().map(|r| format!("rows {}-{} of {}", r.start, r.end, cut.map_or(0, |c| c.rows)));
+                let id = request_id(&[
+                    &before.id,
+                    change.connection.as_deref().unwrap_or_default(),
+                    change.version.as_deref().unwrap_or_default(),
+                    &content,
+                    &whole,
+                    place.as_deref().unwrap_or_default(),
+                ]);
+                let sending = Sending { change, before: &before, payload, body, id };
+                match self.send_change(sending, size, &mut receipt, &mut repeats, progress).await.map_err(told)? {
+                    Sent::Done(job) => {
+                        receipt.job = Some(job);
+                        sent += 1;
+                        None
+                    }
+                    Sent::TooLarge => Some(too_large("the server takes no change of")),
+                }
+            };
+            let Some(error) = refused else { continue };
+            match (further.as_ref().and_then(|_| halves(&part, cut)), &parted) {
+                (Some([first, second]), _) => {
+                    repeats.note(format!("change the data source: {}, cut in two", error.message()));
+                    // Only what was refused is cut, so that no piece that went through is sent again in other pieces.
+                    parts.extend([second, first]);
+                }
+                (None, Err(why)) => return Err(told(error.because(format!("it cannot be cut by rows: {why}")))),
+                (None, Ok(_)) => return Err(told(error)),
             }
         }
         receipt.way = if sent > 1 { format!("{sent} changes in place") } else { "change in place".to_owned() };
@@ -216,38 +184,24 @@ impl Tableau {
         Ok(receipt)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of a change, cut out to be repeated per piece")]
     async fn send_change(
         &self,
-        change: &Change,
-        found: &DataSource,
-        body: &str,
-        payload: Option<&Path>,
+        sending: Sending<'_>,
+        bytes: u64,
         receipt: &mut Receipt,
         repeats: &mut Repeats,
         progress: Progress<'_>,
     ) -> Result<Sent> {
-        let (mut upload, mut bytes, mut content) = (None, 0, String::new());
-        if let Some(path) = payload {
-            (bytes, content) = digest(path).await?;
+        let mut upload = None;
+        if let Some(path) = sending.payload {
             upload = Some(self.server.upload(path, bytes, self.buffer, repeats, progress).await?.id);
         }
-        let version = change.version.as_deref().unwrap_or_default();
-        let id = request_id(&[&found.id, change.connection.as_deref().unwrap_or_default(), version, &content, body]);
-        let called = self.server.patch(&found.id, change.connection.as_deref(), upload.as_deref(), body, id, repeats).await?;
-        let Some(job) = called else {
-            let message = format!("the server takes no change of {}", show_size(bytes));
-            return Ok(Sent::TooLarge(
-                Error::new(Kind::FileRefused, message)
-                    .help(
-                        "split it by rows into several changes, or publish the whole with --mode full; the server's limit is \
-                           `api.server.extract-updates.max-size`, 100 MB unless set",
-                    )
-                    .at("payload", payload.map(|p| p.display().to_string()).unwrap_or_default()),
-            ));
-        };
+        let connection = sending.change.connection.as_deref();
+        let called =
+            self.server.patch(&sending.before.id, connection, upload.as_deref(), sending.body, sending.id, repeats).await?;
+        let Some(job) = called else { return Ok(Sent::TooLarge) };
         receipt.bytes += bytes;
-        self.await_change(found, &job, receipt, repeats).await?;
+        self.await_change(sending.before, &job, receipt, repeats).await?;
         Ok(Sent::Done(job))
     }
 
@@ -336,6 +290,27 @@ impl Server {
     }
 }
 
+/// Cuts all rows into so many parts of one size, the first one last.
+fn even(rows: u64, parts: u64) -> Vec<Part> {
+    let each = rows.div_ceil(parts.clamp(1, rows.max(1))).max(1);
+    let starts = (0..rows).step_by(usize::try_from(each).unwrap_or(usize::MAX));
+    let mut parts: Vec<Part> =
+        starts.map(|start| Part { rows: Some(start..start.saturating_add(each).min(rows)), cuts: 0 }).collect();
+    parts.reverse();
+    parts
+}
+
+/// Cuts a part in two, unless it is too small or was cut often enough.
+fn halves(part: &Part, cut: Option<&Cut<'_>>) -> Option<[Part; 2]> {
+    let rows = part.rows.clone().unwrap_or(0..cut?.rows);
+    let middle = rows.start + (rows.end - rows.start) / 2;
+    if middle == rows.start || part.cuts >= CUTS {
+        return None;
+    }
+    let half = |rows| Part { rows: Some(rows), cuts: part.cuts + 1 };
+    Some([half(rows.start..middle), half(middle..rows.end)])
+}
+
 /// An id that the same change always has, and no other.
 fn request_id(parts: &[&str]) -> String {
     let mut digest = Sha256::new();
@@ -367,40 +342,31 @@ async fn digest(path: &Path) -> Result<(u64, String)> {
 mod tests {
     use super::*;
 
-    fn action(verb: Verb, rows: Match) -> Action {
-        Action { verb, source: Some(TableName::default()), target: TableName::default(), rows }
-    }
-
-    #[test]
-    fn actions_have_the_words_of_the_api() {
-        let key = |columns: &[&str]| Match::Key(columns.iter().map(|c| (*c).to_owned()).collect());
-        let upsert = action(Verb::Upsert, key(&["a"])).json().unwrap();
-        assert_eq!(
-            upsert,
-            json!({ "action": "upsert", "target-schema": "Extract", "target-table": "Extract", "source-schema": "Extract",
-                "source-table": "Extract", "condition": { "op": "eq", "target-col": "a", "source-col": "a" } })
-        );
-        let delete = action(Verb::Delete, key(&["a", "b"])).json().unwrap();
-        assert_eq!(delete["condition"]["op"], "and");
-        assert_eq!(delete["condition"]["args"][1]["target-col"], "b");
-        assert!(action(Verb::Insert, Match::All).json().unwrap().get("condition").is_none());
-        let window = json!({ "op": "gte", "target-col": "day", "const": { "type": "datetime", "v": "2026-01-01T00:00:00Z" } });
-        let delete = Action { source: None, ..action(Verb::Delete, Match::Condition(window.clone())) }.json().unwrap();
-        assert_eq!((&delete["condition"], delete.get("source-table")), (&window, None));
-        for wrong in [
-            action(Verb::Insert, key(&["a"])),
-            action(Verb::Update, Match::All),
-            action(Verb::Upsert, key(&[])),
-            Action { source: None, ..action(Verb::Insert, Match::All) },
-        ] {
-            assert_eq!(wrong.json().unwrap_err().kind(), Kind::Usage, "{wrong:?}");
-        }
-    }
-
     #[test]
     fn an_id_stands_for_one_change() {
         assert_eq!(request_id(&["a", "b"]), request_id(&["a", "b"]));
         assert_ne!(request_id(&["a", "b"]), request_id(&["ab", ""]));
         assert_eq!(request_id(&["a"]).len(), 36);
+    }
+
+    #[test]
+    fn parts_hold_every_row_once() {
+        for rows in [1, 2, 3, 10, 999] {
+            for parts in [1, 2, 3, 7, 5000] {
+                let mut at = 0;
+                for part in even(rows, parts).into_iter().rev() {
+                    let range = part.rows.unwrap();
+                    assert!(range.start == at && range.end > at, "{rows} in {parts}");
+                    at = range.end;
+                }
+                assert_eq!(at, rows);
+            }
+        }
+        let none = |_: Range<u64>| -> Result<Option<Temporary>> { Ok(None) };
+        let cut = Cut { rows: 3, piece: &none };
+        let [first, second] = halves(&Part { rows: None, cuts: 0 }, Some(&cut)).unwrap();
+        assert_eq!((first.rows.clone(), second.rows), (Some(0..1), Some(1..3)));
+        assert!(halves(&first, Some(&cut)).is_none());
+        assert!(halves(&Part { rows: None, cuts: 0 }, None).is_none());
     }
 }

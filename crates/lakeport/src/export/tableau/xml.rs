@@ -31,6 +31,11 @@ impl Element {
         self.attributes.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// All attributes, in their order.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attributes.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+    }
+
     /// The value of an attribute, owned, with an empty one told as none.
     pub(super) fn told(&self, name: &str) -> Option<String> {
         self.attribute(name).filter(|v| !v.is_empty()).map(str::to_owned)
@@ -100,6 +105,10 @@ fn element(tag: &BytesStart<'_>) -> std::result::Result<Element, String> {
     let mut attributes = Vec::new();
     for attribute in tag.attributes() {
         let attribute = attribute.map_err(|e| e.to_string())?;
+        // `xmlns:id="…"` names a namespace, and is no id.
+        if attribute.key.as_namespace_binding().is_some() {
+            continue;
+        }
         let key = String::from_utf8_lossy(attribute.key.local_name().as_ref()).into_owned();
         attributes.push((key, attribute.unescape_value().map_err(|e| e.to_string())?.into_owned()));
     }

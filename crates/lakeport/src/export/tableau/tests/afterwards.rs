@@ -1,7 +1,7 @@
 //! What surrounds the rows: metadata that outlives an overwrite, declared care, and changes in place.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::*;
 use crate::export::care::{Care, Rights, Warning, WarningKind};
@@ -142,30 +142,43 @@ async fn a_payload_that_is_too_large_is_cut_or_refused() {
     assert_eq!(error.kind(), Kind::FileRefused);
     assert!(error.context_value("payload").is_some() && error.help_line().contains("--mode full"), "{error:?}");
 
-    let halves = |path: &Path| -> Result<[PathBuf; 2]> {
-        let bytes = std::fs::read(path).unwrap();
-        let (a, b) = bytes.split_at(bytes.len() / 2);
-        let (first, second) = (path.with_extension("a"), path.with_extension("b.b"));
-        std::fs::write(&first, a).unwrap();
-        std::fs::write(&second, b).unwrap();
-        Ok([first, second])
-    };
+    // A row a byte, of which every key has a hundred.
     let dir = tempfile::tempdir().unwrap();
-    let cut = std::sync::atomic::AtomicUsize::new(0);
-    let split = |path: &Path| {
-        let n = cut.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let copy = dir.path().join(format!("{n}.hyper"));
-        std::fs::copy(path, &copy).unwrap();
-        halves(&copy)
+    let bytes = std::fs::read(&file.written.path).unwrap();
+    let piece = |positions: std::ops::Range<u64>| -> Result<Option<crate::convert::Temporary>> {
+        let [start, end] = [positions.start, positions.end].map(|p| usize::try_from(p.div_ceil(100) * 100).unwrap());
+        let temporary = crate::convert::Temporary::beside(&dir.path().join("piece.hyper"))?;
+        std::fs::write(temporary.path(), &bytes[start..end]).unwrap();
+        Ok((start < end).then_some(temporary))
     };
-    let receipt = tableau.update(&change, Some(&split), &|_, _| {}).await.unwrap();
-    let sizes: Vec<usize> = stub.world.lock().unwrap().changes.iter().map(|(_, bytes)| *bytes).collect();
+    let cut = Cut { rows: 4000, piece: &piece };
+    let sent = |stub: &Stub| stub.world.lock().unwrap().changes.clone();
+    let receipt = tableau.update(&change, Some(&cut), &|_, _| {}).await.unwrap();
+    let sizes: Vec<usize> = sent(&stub).iter().map(|(_, bytes)| *bytes).collect();
     assert_eq!((sizes, receipt.way.as_str(), receipt.bytes), (vec![1000; 4], "4 changes in place", 4000));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "pieces are removed");
+    // The same change again is cut in the same way, and the server knows every piece.
+    tableau.update(&change, Some(&cut), &|_, _| {}).await.unwrap();
+    assert_eq!(sent(&stub).len(), 4);
+    // With the limit known, nothing too large is sent; the pieces are others, and of one size.
+    let stub = with_orders(|_, _| Reply::Normal).await;
+    let tableau = target(&stub, |env| env.change_limit = 1400);
+    tableau.update(&change, Some(&cut), &|_, _| {}).await.unwrap();
+    assert_eq!(sent(&stub).iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(), [1400, 1300, 1300]);
+    assert_eq!(stub.count("patch"), 3);
 
-    // All actions of one change are all or nothing, so they are not cut.
+    // Several actions of one key go together with each piece.
     let mut two = change.clone();
-    two.actions.push(change.actions[0].clone());
-    assert_eq!(tableau.update(&two, Some(&split), &|_, _| {}).await.unwrap_err().kind(), Kind::FileRefused);
+    two.actions.push(Action { verb: Verb::Insert, rows: Match::All, ..change.actions[0].clone() });
+    two.actions[0].verb = Verb::Delete;
+    tableau.update(&two, Some(&cut), &|_, _| {}).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&stub.all("patch").last().unwrap().body).unwrap();
+    assert_eq!(body["actions"].as_array().unwrap().len(), 2);
+    // What cannot be done in pieces is refused in one.
+    let replace = Action { verb: Verb::Replace, rows: Match::All, ..change.actions[0].clone() };
+    let error = tableau.update(&Change { actions: vec![replace], ..change }, Some(&cut), &|_, _| {}).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::FileRefused);
+    assert!(format!("{error:?}").contains("all rows at once"), "{error:?}");
 }
 
 #[tokio::test]

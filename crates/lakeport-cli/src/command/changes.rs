@@ -1,0 +1,130 @@
+//! `publish --action`: rows of a published data source changed in place.
+
+use std::path::Path;
+
+use lakeport::Lakeport;
+use lakeport::config::Reference;
+use lakeport::convert::hyper::cut::{Contents, Cutter};
+use lakeport::convert::{FileDescription, TableDescription};
+use lakeport::error::{Context, Error, Kind, Result};
+use lakeport::export::Mode;
+use lakeport::export::tableau::{Action, Change, Cut, Match, TableName, Verb};
+use lakeport::run::Event;
+use lakeport::verify::Verify;
+use serde_json::json;
+
+use super::{jobs, value};
+use crate::args::{ActionArg, ChangeArgs};
+use crate::output::progress::Progress;
+use crate::output::{Output, human};
+
+/// What the command line says.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) file: &'a Path,
+    pub(super) to: &'a str,
+    pub(super) actions: &'a [ActionArg],
+    pub(super) key: &'a [String],
+    pub(super) verify: Verify,
+    pub(super) more: &'a ChangeArgs,
+}
+
+/// `lakeport publish --action`.
+pub(super) async fn change(lakeport: &Lakeport, wanted: &Wanted<'_>, output: &Output) -> Result<()> {
+    let to = wanted.to;
+    let Reference::Named { environment, path: name } = Reference::parse(to) else {
+        return Err(Error::new(Kind::Usage, format!("`{to}` names no environment")).help("write ENV:Name"));
+    };
+    // Before any sign-in: a payload nobody can read, or a key it does not have, is not worth a server's time.
+    let payload = described(lakeport, wanted.file)?;
+    if let Some(whole) = &wanted.more.fallback {
+        described(lakeport, whole)?;
+    }
+    let [table] = payload.tables.as_slice() else {
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("a change is made from one table, the file has {}", payload.tables.len()),
+        ));
+    };
+    if let Some(missing) = wanted.key.iter().find(|k| !table.columns.iter().any(|c| c.name == **k)) {
+        return Err(Error::new(Kind::Usage, format!("--key names column `{missing}`, which the file does not have")));
+    }
+    let (actions, contents) = actions(wanted, table);
+    let change = Change {
+        name,
+        payload: Some(wanted.file.to_owned()),
+        actions,
+        version: wanted.more.change_id.clone(),
+        connection: None,
+        prepared: contents.keys.is_some(),
+    };
+    let progress = Progress::new(output);
+    progress.on(to, Event::Phase("change"));
+    let site = lakeport.tableau(&environment)?;
+    // hyperd is started when the first piece is wanted; most changes are small.
+    let cutter = std::sync::OnceLock::new();
+    let piece = |positions| {
+        tokio::task::block_in_place(|| {
+            if cutter.get().is_none() {
+                let at = lakeport.home().join("work").join("piece.hyper");
+                let _ = cutter.set(Cutter::new(wanted.file, table, change.key(), contents, &at, &lakeport.limits)?);
+            }
+            cutter.get().map_or(Ok(None), |cutter| cutter.piece(positions))
+        })
+    };
+    let cut = Cut { rows: table.rows, piece: &piece };
+    let changed = site
+        .update(&change, Some(&cut), &|done, total| progress.on(to, Event::Uploaded(done, total)))
+        .await
+        .at("environment", &environment);
+    progress.done(to);
+    let receipt = match (changed, &wanted.more.fallback) {
+        (Ok(receipt), _) => receipt,
+        // Refused as it is; everything else is no better for more bytes.
+        (Err(e), Some(whole)) if matches!(e.kind(), Kind::FileRefused | Kind::TargetMissing) => {
+            tracing::warn!("the change in place was refused, publishing {} whole: {e}", whole.display());
+            return jobs::publish(lakeport, whole, to, Mode::Full, wanted.verify, output).await;
+        }
+        (Err(e), _) => return Err(e),
+    };
+    let text = format!("changed {to}\n  {} row(s) sent, {}", human::grouped(table.rows), receipt.way);
+    output.result(if output.quiet { "" } else { &text }, json!({ "receipt": value(&receipt), "rows": [table.rows] }));
+    Ok(())
+}
+
+fn described(lakeport: &Lakeport, file: &Path) -> Result<FileDescription> {
+    if !file.is_file() {
+        return Err(Error::new(Kind::SourceMissing, format!("there is no file {}", file.display())));
+    }
+    let format = lakeport.formats.by_extension(&file.to_string_lossy())?;
+    tokio::task::block_in_place(|| format.describe(file, &lakeport.limits)).at("file", file.display())
+}
+
+/// The table a delete reads from where the file has more columns than its key.
+const KEYS: &str = "lakeport keys";
+
+/// The actions, and what a payload holds for them.
+fn actions(wanted: &Wanted<'_>, table: &TableDescription) -> (Vec<Action>, Contents<'static>) {
+    let (schema, name) = table.name.split_once('.').unwrap_or(("Extract", &table.name));
+    let source = |table: &str| TableName { schema: schema.to_owned(), table: table.to_owned() };
+    // Servers refuse a delete whose source has columns that its condition does not name.
+    let narrow = table.columns.len() > wanted.key.len();
+    let deletes = |action: &ActionArg| matches!(action, ActionArg::Delete);
+    let contents = Contents {
+        rows: !wanted.actions.iter().all(deletes),
+        keys: (narrow && !wanted.key.is_empty() && wanted.actions.iter().any(deletes)).then_some(KEYS),
+    };
+    let one = |action: &ActionArg| {
+        let (verb, keyed) = match action {
+            ActionArg::Insert => (Verb::Insert, false),
+            ActionArg::Update => (Verb::Update, true),
+            ActionArg::Upsert => (Verb::Upsert, true),
+            ActionArg::Delete => (Verb::Delete, true),
+            ActionArg::Replace => (Verb::Replace, false),
+        };
+        let rows = if keyed { Match::Key(wanted.key.to_vec()) } else { Match::All };
+        let from = if verb == Verb::Delete { contents.keys.unwrap_or(name) } else { name };
+        Action { verb, source: Some(source(from)), target: TableName::default(), rows }
+    };
+    (wanted.actions.iter().map(one).collect(), contents)
+}
