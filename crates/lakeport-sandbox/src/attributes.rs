@@ -128,17 +128,21 @@ pub(crate) fn users(app: &App, query: &Query) -> Result<Response, Refusal> {
         let mut found = Vec::new();
         for user in index.users() {
             if named(&filter, &user.name)? {
-                found.push(
-                    Element::new("user")
-                        .attr("id", &user.id)
-                        .attr("name", &user.name)
-                        .attr("siteRole", "SiteAdministratorCreator"),
-                );
+                found.push(user_element(user));
             }
         }
         let answer = [page.element(found.len()), Element::new("users").children(page.of(&found).iter().cloned())];
         Ok(xml_response_of(StatusCode::OK, &answer))
     })
+}
+
+/// `GET users/{id}`: what the signed-in user may do, for one.
+pub(crate) fn one_user(app: &App, id: &str) -> Result<Response, Refusal> {
+    app.store.read(|index| Ok(xml_response(StatusCode::OK, &user_element(user(index, id)?))))
+}
+
+fn user_element(user: &User) -> Element {
+    Element::new("user").attr("id", &user.id).attr("name", &user.name).attr("siteRole", "SiteAdministratorCreator")
 }
 
 /// `GET groups`: the one that everybody is in.

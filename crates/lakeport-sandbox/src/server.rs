@@ -102,6 +102,10 @@ fn content_routes() -> Router<Arc<App>> {
             get(async |State(app): Shared, RawQuery(raw): RawQuery| attributes::users(&app, &Query::parse(raw.as_deref()))),
         )
         .route(
+            &format!("{SITE}/users/{{id}}"),
+            get(async |State(app): Shared, Path((_, _, id)): Item| attributes::one_user(&app, &id)),
+        )
+        .route(
             &format!("{SITE}/groups"),
             get(async |State(app): Shared, RawQuery(raw): RawQuery| attributes::groups(&app, &Query::parse(raw.as_deref()))),
         )
