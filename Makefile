@@ -24,11 +24,12 @@ TDE_VERSION := 0.0.19691
 TDE_SAMPLE := tableauserverclient==0.42
 TDE_HOME := $(CACHE)/tde-$(TDE_VERSION)
 export LAKEPORT_TDE_JUDGE ?= $(TDE_HOME)
+FUZZ_HOME := $(CACHE)/cargo-fuzz-0.13.2
 export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-spark formats-long kill kills faults clean
+.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-spark formats-long kill kills faults fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -36,6 +37,7 @@ help:
 setup: own $(VENV)/ready $(SPARK_VENV)/ready $(SAIL_HOME)/ready $(AZURITE_HOME)/ready $(TDE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, PostgreSQL, Azurite
 	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends postgresql; }
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends libfaketime; }
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
 
 # Cargo names the crates of two checkouts alike and goes by file times, so that one could be given the other's code.
@@ -78,6 +80,11 @@ $(TDE_HOME)/ready: | $(VENV)/ready
 	@tar -xzf $(TDE_HOME)/source/*.tar.gz -C $(TDE_HOME) --wildcards --transform 's,.*/,,' '*/World Indicators.tde'
 	@touch $@
 
+# Runs on the stable compiler, with its leave (RUSTC_BOOTSTRAP).
+$(FUZZ_HOME)/bin/cargo-fuzz:
+	@command -v c++ >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq g++; }
+	CARGO_TARGET_DIR=$(CACHE)/fuzz-target cargo install --quiet --locked --version 0.13.2 --root $(FUZZ_HOME) cargo-fuzz
+
 build: setup
 	cargo build --workspace --locked
 
@@ -102,7 +109,7 @@ bench: setup ## .hyper against hyperd's own loader, pantab and the row inserter
 	cd / && $(RELEASE) check --install-hyperd
 	$(LAKEPORT_PYTHON) benches/hyper.py --lakeport $(RELEASE) --inserter $(dir $(RELEASE))examples/row_inserter
 
-bench-upload: setup ## 1 GiB to the sandbox, beside the official client
+bench-upload: setup ## 1 GiB and 8 GiB to the sandbox, beside the official client
 	cargo build --release --locked --workspace --bins
 	cd / && $(RELEASE) check --install-hyperd
 	$(LAKEPORT_PYTHON) benches/upload.py --lakeport $(RELEASE)
@@ -129,6 +136,9 @@ kills: build ## kill -9 at 200 random moments of runs to the sandbox (LAKEPORT_K
 
 formats-long: build ## ten million rows into each format under a memory limit; the table goes to benches/results/formats-long.md
 	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main long:: -- --nocapture
+
+fuzz: setup $(FUZZ_HOME)/bin/cargo-fuzz ## ten minutes of each fuzz target (LAKEPORT_FUZZ_SECONDS, LAKEPORT_FUZZ_TARGETS); the closing lines go to benches/results/fuzz.md
+	PATH="$(FUZZ_HOME)/bin:$$PATH" CARGO_TARGET_DIR=$(CACHE)/fuzz-target RUSTC_BOOTSTRAP=1 $(LAKEPORT_PYTHON) fuzz/run.py
 
 clean:
 	rm -rf demo-lake .lakeport
