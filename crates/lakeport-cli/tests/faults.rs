@@ -38,8 +38,13 @@ const PHASES: &[(&str, &str, u32)] = &[
     ("last block", "append", 4),
     ("commit", "publish", 1),
     ("job polling", "job", 1),
+    ("update", "data", 1),
+    ("update's job", "job", 1),
     ("sign-out", "signout", 1),
 ];
+
+/// Rows that an update inserts.
+const UPDATED: u64 = 1000;
 
 /// Each fault, and the exit code a run may end with when it never stops; a page or a redirect alone must not fail one.
 const EFFECTS: &[(&str, i32)] = &[
@@ -250,10 +255,11 @@ impl Rig {
     }
 }
 
-/// Two files of one size and different content, and their digests.
+/// Two files of one size and different content, and their digests; and one with rows to insert.
 struct Contents {
     desk: Desk,
     files: [(String, String); 2],
+    rows: String,
 }
 
 impl Contents {
@@ -262,8 +268,11 @@ impl Contents {
         desk.python(
             "import pyarrow as pa, pyarrow.parquet as pq, random\n\
              random.seed(7)\n\
-             for n in 'ab': pq.write_table(pa.table({'x': [random.random() for _ in range(480000)]}), n + '.parquet')",
+             for n in 'ab': pq.write_table(pa.table({'x': [random.random() for _ in range(480000)]}), n + '.parquet')\n\
+             pq.write_table(pa.table({'x': [random.random() for _ in range(1000)]}), 'rows.parquet')",
         );
+        desk.run(&["convert", "rows.parquet", "rows.hyper"]).ok();
+        let rows = desk.path().join("rows.hyper").to_string_lossy().into_owned();
         let files = ["a", "b"].map(|n| {
             let name = format!("{n}.hyper");
             desk.run(&["convert", &format!("{n}.parquet"), &name]).ok();
@@ -272,7 +281,7 @@ impl Contents {
         });
         let bytes = std::fs::metadata(&files[0].0).unwrap().len();
         assert_eq!(bytes.div_ceil(1 << 20), 4, "the last block is meant to be the fourth; the file has {bytes} bytes");
-        Self { desk, files }
+        Self { desk, files, rows }
     }
 
     /// The file that the sandbox does not hold, and its digest.
@@ -298,6 +307,9 @@ fn run_case(case: Case, rig: &Rig, contents: &Contents) -> Result<String, String
             there(rig.url())?.ok_or("the first publish left nothing")?
         }
     };
+    if PHASES[case.phase].0.starts_with("update") {
+        return run_update(case, rig, contents, &before);
+    }
     let (file, digest) = contents.other(&before.sha256);
     ask(rig.url(), "POST", "/sandbox/faults", &case.fault(rig.url()));
     let began = Instant::now();
@@ -350,6 +362,56 @@ fn run_case(case: Case, rig: &Rig, contents: &Contents) -> Result<String, String
     };
     rig.ensure_clean(true)?;
     // The longest by design: a commit that hangs, sent three times, each with its upload, its time-out and its look, some 20 s.
+    if Duration::from_secs_f64(seconds) > Duration::from_secs(120) {
+        return Err(format!("{effect}: it takes too long: {}", told()));
+    }
+    Ok(format!("{outcome}, {seconds:.1} s"))
+}
+
+/// A change in place: the rows are there once or not at all, and after the rerun once.
+fn run_update(case: Case, rig: &Rig, contents: &Contents, before: &There) -> Result<String, String> {
+    static CHANGES: AtomicUsize = AtomicUsize::new(0);
+    let (effect, exit) = EFFECTS[case.effect];
+    // Each case is a change of its own; its rerun is the same one.
+    let id = format!("case {}", CHANGES.fetch_add(1, Ordering::Relaxed));
+    let args = ["publish", &contents.rows, "tab:Faults, \"é\"", "--action", "insert", "--change-id", &id];
+    ask(rig.url(), "POST", "/sandbox/faults", &case.fault(rig.url()));
+    let began = Instant::now();
+    let done = rig.run(&args);
+    let seconds = began.elapsed().as_secs_f64();
+    let fault = ask_json(rig.url(), "/sandbox/faults");
+    let told = || format!("exit {} after {seconds:.1} s\n{}", done.code, done.stderr);
+    if fault["faults"][0]["struck"] == 0 {
+        return Err(format!("the fault struck nothing: {fault}\n{}", done.stderr));
+    }
+    rig.forget_faults();
+    let grown = |there: &There| there.rows.checked_sub(before.rows);
+    let after = settled(rig.url())?.ok_or("the data source is gone")?;
+    rig.ensure_clean(false)?;
+    if !matches!(grown(&after), Some(0 | UPDATED)) {
+        return Err(format!("{} rows became {}: {}", before.rows, after.rows, told()));
+    }
+    let outcome = if done.code == 0 {
+        if grown(&after) != Some(UPDATED) {
+            return Err(format!("success, and the rows are not there: {}", told()));
+        }
+        "updated".to_owned()
+    } else {
+        if !case.always {
+            return Err(format!("one fault ends the run: {}", told()));
+        }
+        if done.code != exit || !done.stderr.contains("\n  help: ") {
+            return Err(format!("expected exit {exit} with help: {}", told()));
+        }
+        let code = done.stderr.split("error[").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or("?");
+        rig.run(&args).ok();
+        let healed = settled(rig.url())?.ok_or("the data source is gone")?;
+        if grown(&healed) != Some(UPDATED) {
+            return Err(format!("after the rerun {} rows became {}: {}", before.rows, healed.rows, told()));
+        }
+        format!("exit {exit} ({code}), {}", if grown(&after) == Some(0) { "old rows" } else { "new rows" })
+    };
+    rig.ensure_clean(true)?;
     if Duration::from_secs_f64(seconds) > Duration::from_secs(120) {
         return Err(format!("{effect}: it takes too long: {}", told()));
     }
@@ -426,7 +488,8 @@ fn a_fault_at_any_phase_loses_and_doubles_nothing() {
              older one while the sandbox fails.\n\nEach cell is judged by what the sandbox holds afterwards: one data source, \
              the SHA-256 of the old file or of the new one, how often it was published; no temporary files, no hyperd left. \
              After each failure the fault is taken away and the same publish must succeed. A refused sign-in is \
-             the one fault that ends a run at its first strike; it is not repeated, for servers lock users out over that.\n\n\
+             the one fault that ends a run at its first strike; it is not repeated, for servers lock users out over that. An update \
+             inserts 1000 rows in place: they are there once or not at all, and once after the same command again.\n\n\
              With `read_timeout = 2`, `timeout = 3` and `retry_budget = 3`; the times are of a debug build, eight cases at once.\n\n\
              ## The fault strikes once\n\n{}\n## The fault never stops\n\n{}",
             cases.len(),

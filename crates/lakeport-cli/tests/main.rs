@@ -1,5 +1,6 @@
 //! Drives the real binary, with real hyperd and judges that Lakeport did not write.
 
+mod adverse;
 mod bad_input;
 mod batteries;
 mod database;
@@ -11,11 +12,13 @@ mod killed;
 mod long;
 mod parts;
 mod publish;
+mod recordings;
 mod spark;
 mod stores;
 mod support;
 mod tde;
 mod terminal;
 mod values;
+mod wire;
 mod xlsx;
 mod yxdb;

@@ -90,21 +90,115 @@ fn a_wrong_project_or_token_is_named() {
 fn secrets_are_nowhere() {
     let desk = Desk::new();
     let sandbox = Sandbox::start(&desk);
-    desk.write("lakeport.toml", sandbox.toml(""));
     desk.write("a.csv", "a\n1\n");
+    let env = |keys: &str| format!("[env.tab]\ntype = \"tableau\"\nurl = \"{}\"\n{keys}\n", sandbox.url);
+    let mark = "{ env = \"MARK\" }";
+    let configs = [
+        ("token", env(&format!("token_name = \"demo\"\ntoken_secret = {mark}"))),
+        ("password", env(&format!("username = \"demo\"\npassword = {mark}"))),
+        ("app", env(&format!("client_id = \"demo\"\nsecret_id = \"demo\"\nsecret_value = {mark}\nuser = \"demo\""))),
+        // Accepted, so that sessions and their tokens come into play; and through a proxy that is not there.
+        ("good", sandbox.toml("")),
+        (
+            "proxy",
+            sandbox
+                .toml(&format!("proxy = \"http://127.0.0.1:1\"\nproxy_user = \"p\"\nproxy_password = {mark}\nretry_budget = 1")),
+        ),
+        ("missing", env("token_name = \"demo\"\ntoken_secret = { command = [\"sh\", \"-c\", \"echo $MARK; exit 1\"] }")),
+    ];
     let secret = "hunter2-marked-secret";
-    for args in [
-        &["run", "--from", "a.csv", "--to", "tab:A", "-vv"][..],
-        &["check", "-vv"],
-        &["plan", "--from", "a.csv", "--to", "tab:A", "--json", "-vv"],
-        &["config", "show", "--origin"],
-        &["report", "--json"],
-    ] {
-        let output = desk.command(args).env("TOKEN", secret).env("LAKEPORT_LOG", "trace").output().unwrap();
-        let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(!all.contains("hunter2"), "{args:?} prints the secret:\n{all}");
+    let session = |text: &str| text.lines().any(|line| line.contains('|') && line.to_lowercase().contains("x-tableau-auth"));
+    for (name, config) in configs {
+        desk.write("lakeport.toml", config);
+        for args in [
+            &["run", "--from", "a.csv", "--to", "tab:A", "-vv"][..],
+            &["run", "--from", "a.csv", "--to", "tab:A", "--json"],
+            &["check", "-vv"],
+            &["plan", "--from", "a.csv", "--to", "tab:A", "--json", "-vv"],
+            &["config", "show", "--origin"],
+            &["report", "--json"],
+            &["report", "--html", "report.html"],
+        ] {
+            let mut command = desk.command(args);
+            command.env("MARK", secret).env("TOKEN", "demo").env("LAKEPORT_LOG", "trace").env("RUST_BACKTRACE", "full");
+            let output = command.output().unwrap();
+            let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(!all.contains("hunter2"), "{name}: {args:?} prints the secret:\n{all}");
+            assert!(!session(&all), "{name}: {args:?} prints a session's token:\n{all}");
+        }
     }
-    for file in std::fs::read_dir(desk.path().join(".lakeport/runs")).unwrap().flatten() {
-        assert!(!std::fs::read_to_string(file.path().join("run.json")).unwrap().contains("hunter2"));
+    let mut looked = 0;
+    for file in walk(&desk.path().join(".lakeport")).chain([desk.path().join("report.html")]) {
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        assert!(!text.contains("hunter2"), "{} holds the secret", file.display());
+        looked += 1;
     }
+    assert!(looked > 10, "the runs and the report are looked at");
+}
+
+/// Every file below a directory.
+fn walk(directory: &std::path::Path) -> Box<dyn Iterator<Item = std::path::PathBuf>> {
+    let entries: Vec<_> = std::fs::read_dir(directory).unwrap().flatten().map(|e| e.path()).collect();
+    Box::new(entries.into_iter().flat_map(|path| if path.is_dir() { walk(&path) } else { Box::new(std::iter::once(path)) }))
+}
+
+#[test]
+fn rows_change_in_place_in_pieces_and_once() {
+    let desk = Desk::new();
+    let sandbox = Sandbox::start(&desk);
+    desk.write("lakeport.toml", sandbox.toml(""));
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq, random\n\
+         random.seed(1)\n\
+         n = 30000\n\
+         pq.write_table(pa.table({'day': [i // 100 for i in range(n)], 'x': [random.random() for _ in range(n)]}), 'whole.parquet')\n\
+         # Ten days anew, with other rows and more of them, in no order.\n\
+         rows = [(d, 1000.0 + i) for d in range(100, 110) for i in range(3000)]\n\
+         random.shuffle(rows)\n\
+         pq.write_table(pa.table({'day': [r[0] for r in rows], 'x': [r[1] for r in rows]}), 'days.parquet')",
+    );
+    for name in ["whole", "days"] {
+        desk.run(&["convert", &format!("{name}.parquet"), &format!("{name}.hyper")]).ok();
+    }
+    run(&desk, &["publish", "whole.hyper", "tab:Days"]).ok();
+    let there = |what: &str| sandbox.datasources()[0][what].clone();
+    let rows = || sandbox.datasources()[0]["tables"][0]["rows"].as_u64().unwrap();
+    // Days are deleted and inserted by one change, in pieces that never part a day: what one piece inserts, the next does not
+    // delete.
+    let bytes = std::fs::metadata(desk.path().join("days.hyper")).unwrap().len();
+    desk.write("lakeport.toml", sandbox.toml(&format!("change_limit = \"{}\"", bytes / 2)));
+    let args = ["publish", "days.hyper", "tab:Days", "--action", "delete,insert", "--key", "day", "--json"];
+    let done = run(&desk, &args).ok().json();
+    let pieces = there("changes").as_u64().unwrap();
+    assert!(pieces > 1, "{done}");
+    assert_eq!(done["receipt"]["way"], format!("{pieces} changes in place"));
+    assert_eq!(rows(), 30_000 - 1_000 + 30_000);
+    // The vendor's own reader: each of the ten days has the new rows and no other.
+    let id = there("id").as_str().unwrap().to_owned();
+    desk.python(&format!(
+        "import urllib.request as u\nopen('there.hyper','wb').write(u.urlopen('{}/sandbox/datasources/{id}/file').read())",
+        sandbox.url
+    ));
+    let read = desk.rows("there.hyper", "1, 2");
+    let days = read.as_array().unwrap().iter().filter(|r| (100..110).contains(&r[0].as_i64().unwrap())).collect::<Vec<_>>();
+    assert!(days.len() == 30_000 && days.iter().enumerate().all(|(n, r)| r[1] == 1000.0 + (n % 3000) as f64));
+    // The same change again does nothing; an equal one that is meant does.
+    run(&desk, &args).ok();
+    assert_eq!((there("changes"), rows()), (pieces.into(), 59_000));
+    run(&desk, &[&args[..], &["--change-id", "again"]].concat()).ok();
+    assert_eq!((there("changes"), rows()), ((2 * pieces).into(), 59_000));
+    // Inserts have no key: each row stands by itself, and is there once.
+    run(&desk, &["publish", "days.hyper", "tab:Days", "--action", "insert"]).ok();
+    assert_eq!(rows(), 89_000);
+    let upsert = ["publish", "whole.hyper", "tab:Days", "--action", "update", "--key", "nothing"];
+    run(&desk, &upsert).fails(2, "E120").says("nothing");
+
+    // What the data source cannot take is refused and named, or replaced by the whole where that is given.
+    desk.write("other.csv", "day,y\n1,2\n");
+    desk.run(&["convert", "other.csv", "other.hyper"]).ok();
+    let change = ["publish", "other.hyper", "tab:Days", "--action", "insert"];
+    run(&desk, &change).fails(6, "E207").says("--mode full");
+    assert_eq!(rows(), 89_000);
+    run(&desk, &[&change[..], &["--fallback", "whole.hyper"]].concat()).ok().says("published");
+    assert_eq!(rows(), 30_000);
 }
