@@ -11,6 +11,9 @@ const SITE: &str = "6b7179ba-b82b-4f0f-91ed-812074ac5da6";
 const TOKEN: &str = "eIX6mvFsqyansa4KqEI1UwOpS8ggRs2l";
 const DEFAULT: &str = "ee8c6e70-43b6-11e6-af4f-f7b0d8e20760";
 
+/// Publishes in blocks, and so as a job.
+const BLOCKS: &str = "single_request_limit = \"1KiB\"\nchunk_size = \"16KiB\"";
+
 fn route(method: &str, path: &str, answers: &[Value]) -> Value {
     json!({ "method": method, "path": path, "answers": answers })
 }
@@ -70,7 +73,7 @@ fn expected(wire: &Wire) {
 fn a_publish_in_blocks_waits_for_the_end_of_its_job() {
     let desk = desk();
     let wire = start(&desk, &[]);
-    desk.write("lakeport.toml", toml(&wire.url, "single_request_limit = \"1KiB\"\nchunk_size = \"16KiB\""));
+    desk.write("lakeport.toml", toml(&wire.url, BLOCKS));
     let done = run(&desk, &["publish", "a.hyper", "tab:Sample datasource", "--json"]).ok().json();
     let receipt = &done["receipt"];
     assert_eq!((&receipt["id"], &receipt["place"]), (&json!(SAMPLE), &json!(DEFAULT)));
@@ -115,7 +118,7 @@ fn jobs_end_as_they_were_recorded() {
     let desk = desk();
     let publish = |answers: &[Value], keys: &str| {
         let wire = start(&desk, &[route("GET", "/jobs/", answers)]);
-        desk.write("lakeport.toml", toml(&wire.url, &format!("single_request_limit = \"1KiB\"\nchunk_size = \"1MiB\"\n{keys}")));
+        desk.write("lakeport.toml", toml(&wire.url, &format!("{BLOCKS}\n{keys}")));
         (run(&desk, &["publish", "a.hyper", "tab:Sample datasource"]), wire)
     };
     // Finish code 3 is that of a job on a Bridge which went well.
@@ -150,7 +153,7 @@ fn errors_are_told_as_they_were_recorded() {
     let (done, wire) = publish(std::slice::from_ref(&missing), "");
     done.fails(2, "E127").says("api_version");
     assert!(wire.of("POST", "").is_empty(), "no secret goes to what does not tell its version");
-    publish(&[missing], "api_version = \"3.10\"").0.ok();
+    publish(&[missing], &format!("{BLOCKS}\napi_version = \"3.10\"")).0.ok();
     publish(&[route("GET", "/serverInfo$", &[asset(200, "server_info_25.xml")])], "").0.fails(2, "E127").says("2.5");
     // Another XML than the API's, with a success.
     let (done, _) = publish(&[route("GET", "/serverInfo$", &[asset(200, "server_info_auth_info.xml")])], "retry_budget = 1");
@@ -242,7 +245,8 @@ fn what_is_there_is_listed_and_what_is_declared_is_compared() {
     desk.write("lakeport.toml", toml(&wire.url, ""));
     run(&desk, &["ls", "tab"]).ok().says("Tableau").says("Sample datasource").says("SampleDS");
     run(&desk, &["check", "tab"]).ok().says("alice").says("Publisher").says("10.1.0").says("3.10");
-    let job = |more: &str| format!("{}[job.j]\nfrom = \"a.csv\"\nto = \"tab:Sample datasource\"\n{more}", toml(&wire.url, ""));
+    let job =
+        |more: &str| format!("{}[job.j]\nfrom = \"a.csv\"\nto = \"tab:Sample datasource\"\n{more}", toml(&wire.url, BLOCKS));
     // The warning there is the one that is wanted, so that nothing is sent.
     desk.write("lakeport.toml", job("[job.j.warning]\ntype = \"warning\"\nmessage = \"Hello, World!\"\nsevere = true\n"));
     run(&desk, &["run", "j"]).ok();

@@ -105,13 +105,16 @@ impl Cutter {
              WHERE \"lakeport position\" >= {start} AND \"lakeport position\" < {end}",
             sql::name(super::process::DATABASE),
         );
-        let mut rows = 0;
+        let mut made = String::new();
         if self.rows {
-            rows += run(format!("CREATE TABLE \"piece\".{schema}.{table} AS (SELECT {columns} {within})"))?;
+            made = format!("\"piece\".{schema}.{table}");
+            run(format!("CREATE TABLE {made} AS (SELECT {columns} {within})"))?;
         }
         if let Some((key, to)) = &self.keys {
-            rows += run(format!("CREATE TABLE \"piece\".{schema}.{to} AS (SELECT DISTINCT {key} {within})"))?;
+            made = format!("\"piece\".{schema}.{to}");
+            run(format!("CREATE TABLE {made} AS (SELECT DISTINCT {key} {within})"))?;
         }
+        let rows = connection.query_count(&format!("SELECT COUNT(*) FROM {made}")).wrap(Kind::WriteFailed, failed)?;
         // Detached, the file is whole.
         run("DETACH DATABASE \"piece\"".to_owned())?;
         Ok((rows > 0).then_some(temporary))
