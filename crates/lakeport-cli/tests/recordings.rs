@@ -109,7 +109,7 @@ fn a_publish_in_one_request_is_read_from_its_answer() {
     // The name is taken, as the list tells: nothing is sent.
     let wire = start(&desk, &[]);
     desk.write("lakeport.toml", toml(&wire.url, ""));
-    run(&desk, &args).fails(2, "E129");
+    run(&desk, &args[..7]).fails(2, "E129");
     assert!(wire.of("POST", "/datasources").is_empty());
 }
 
@@ -234,7 +234,7 @@ fn a_change_in_place_is_sent_and_its_job_awaited() {
     // Again: the same id, so that a server which has seen it does nothing.
     let wire = start(&desk, &[route("GET", "/jobs/", &[asset(200, "job_get_by_id_failed.xml")])]);
     desk.write("lakeport.toml", toml(&wire.url, ""));
-    run(&desk, &args[..6]).fails(6, "E207").says("--mode full");
+    run(&desk, &args[..7]).fails(6, "E207").says("--mode full");
     assert_eq!(wire.of("PATCH", "/data")[0]["headers"]["requestid"], id);
 }
 

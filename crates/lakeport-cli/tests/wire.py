@@ -163,7 +163,7 @@ def record(url: str, log: str, context: ssl.SSLContext | None = None) -> None:
             text = answer.read()
             connection.close()
             certificate = self.connection.getpeercert() if context else None
-            subject = str(dict(x[0] for x in certificate["subject"])) if certificate else None
+            subject = str(certificate["subjectAltName"]) if certificate else None
             written.add(**entry(self, body, answer.status, text, subject=subject))
             kept = {k: v for k, v in answer.getheaders() if k.lower() in ("content-type", "retry-after", "location", "date")}
             self.say(answer.status, kept, text)

@@ -117,7 +117,9 @@ impl Http {
         if let Some(path) = &network.client_certificate {
             builder = builder.identity(identity(path, network.client_key.as_deref())?);
         }
-        if let Some(told) = &network.proxy {
+        if all_pass_by() {
+            builder = builder.no_proxy();
+        } else if let Some(told) = &network.proxy {
             builder = builder.proxy(proxy(told)?);
         }
         let client = builder.build().wrap(Kind::Unexpected, || "cannot set up the HTTP client".to_owned())?;
@@ -309,6 +311,11 @@ fn identity(certificate: &Path, key: Option<&Path>) -> Result<reqwest::Identity>
         .map_err(|e| {
             e.help("`client_certificate` is a PEM file with certificate and chain; its unencrypted key may lie in `client_key`")
         })
+}
+
+/// Whether `NO_PROXY` is the `*` that means everything; the client below reads it as any name, and not as any number.
+fn all_pass_by() -> bool {
+    ["NO_PROXY", "no_proxy"].iter().any(|name| std::env::var(name).is_ok_and(|v| v.split(',').any(|entry| entry.trim() == "*")))
 }
 
 /// Makes the proxy that all calls take, except to what `NO_PROXY` names.

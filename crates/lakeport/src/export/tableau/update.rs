@@ -43,6 +43,8 @@ enum Sent {
 struct Part {
     rows: Option<Range<u64>>,
     cuts: u32,
+    /// The size of what it was cut from, where its size was the reason.
+    of: u64,
 }
 
 /// One call of a change.
@@ -115,7 +117,7 @@ impl Tableau {
                 ));
                 even(cut.rows, bytes.div_ceil(self.server.env.change_limit.max(1)))
             }
-            _ => vec![Part { rows: cut.filter(|_| change.prepared).map(|cut| 0..cut.rows), cuts: 0 }],
+            _ => vec![Part { rows: cut.filter(|_| change.prepared).map(|cut| 0..cut.rows), cuts: 0, of: u64::MAX }],
         };
         let mut sent = 0u64;
         while let Some(part) = parts.pop() {
@@ -144,31 +146,35 @@ impl Tableau {
                     )
                     .at("payload", change.payload.as_ref().map(|p| p.display().to_string()).unwrap_or_default())
             };
-            let refused = if piece.is_some() && size > self.server.env.change_limit && halves(&part, cut).is_some() {
-                Some(too_large("change_limit is less than"))
-            } else {
-                let body = if sent == 0 { &whole } else { further.as_ref().unwrap_or(&whole) };
-                let place = part.rows.as_ref().map(|r| format!("rows {}-{} of {}", r.start, r.end, cut.map_or(0, |c| c.rows)));
-                let id = request_id(&[
-                    &before.id,
-                    change.connection.as_deref().unwrap_or_default(),
-                    change.version.as_deref().unwrap_or_default(),
-                    &content,
-                    &whole,
-                    place.as_deref().unwrap_or_default(),
-                ]);
-                let sending = Sending { change, before: &before, payload, body, id };
-                match self.send_change(sending, size, &mut receipt, &mut repeats, progress).await.map_err(told)? {
-                    Sent::Done(job) => {
-                        receipt.job = Some(job);
-                        sent += 1;
-                        None
+            // A file takes some room whatever it holds: where half the rows are not much less, the limit is no limit for rows.
+            let shrinks = size < part.of / 4 * 3;
+            let refused =
+                if piece.is_some() && size > self.server.env.change_limit && shrinks && halves(&part, size, cut).is_some() {
+                    Some(too_large("change_limit is less than"))
+                } else {
+                    let body = if sent == 0 { &whole } else { further.as_ref().unwrap_or(&whole) };
+                    let place =
+                        part.rows.as_ref().map(|r| format!("rows {}-{} of {}", r.start, r.end, cut.map_or(0, |c| c.rows)));
+                    let id = request_id(&[
+                        &before.id,
+                        change.connection.as_deref().unwrap_or_default(),
+                        change.version.as_deref().unwrap_or_default(),
+                        &content,
+                        &whole,
+                        place.as_deref().unwrap_or_default(),
+                    ]);
+                    let sending = Sending { change, before: &before, payload, body, id };
+                    match self.send_change(sending, size, &mut receipt, &mut repeats, progress).await.map_err(told)? {
+                        Sent::Done(job) => {
+                            receipt.job = Some(job);
+                            sent += 1;
+                            None
+                        }
+                        Sent::TooLarge => Some(too_large("the server takes no change of")),
                     }
-                    Sent::TooLarge => Some(too_large("the server takes no change of")),
-                }
-            };
+                };
             let Some(error) = refused else { continue };
-            match (further.as_ref().and_then(|_| halves(&part, cut)), &parted) {
+            match (further.as_ref().and_then(|_| halves(&part, size, cut)), &parted) {
                 (Some([first, second]), _) => {
                     repeats.note(format!("change the data source: {}, cut in two", error.message()));
                     // Only what was refused is cut, so that no piece that went through is sent again in other pieces.
@@ -295,19 +301,19 @@ fn even(rows: u64, parts: u64) -> Vec<Part> {
     let each = rows.div_ceil(parts.clamp(1, rows.max(1))).max(1);
     let starts = (0..rows).step_by(usize::try_from(each).unwrap_or(usize::MAX));
     let mut parts: Vec<Part> =
-        starts.map(|start| Part { rows: Some(start..start.saturating_add(each).min(rows)), cuts: 0 }).collect();
+        starts.map(|start| Part { rows: Some(start..start.saturating_add(each).min(rows)), cuts: 0, of: u64::MAX }).collect();
     parts.reverse();
     parts
 }
 
 /// Cuts a part in two, unless it is too small or was cut often enough.
-fn halves(part: &Part, cut: Option<&Cut<'_>>) -> Option<[Part; 2]> {
+fn halves(part: &Part, size: u64, cut: Option<&Cut<'_>>) -> Option<[Part; 2]> {
     let rows = part.rows.clone().unwrap_or(0..cut?.rows);
     let middle = rows.start + (rows.end - rows.start) / 2;
     if middle == rows.start || part.cuts >= CUTS {
         return None;
     }
-    let half = |rows| Part { rows: Some(rows), cuts: part.cuts + 1 };
+    let half = |rows| Part { rows: Some(rows), cuts: part.cuts + 1, of: size };
     Some([half(rows.start..middle), half(middle..rows.end)])
 }
 
@@ -364,9 +370,9 @@ mod tests {
         }
         let none = |_: Range<u64>| -> Result<Option<Temporary>> { Ok(None) };
         let cut = Cut { rows: 3, piece: &none };
-        let [first, second] = halves(&Part { rows: None, cuts: 0 }, Some(&cut)).unwrap();
+        let [first, second] = halves(&Part { rows: None, cuts: 0, of: u64::MAX }, 9, Some(&cut)).unwrap();
         assert_eq!((first.rows.clone(), second.rows), (Some(0..1), Some(1..3)));
-        assert!(halves(&first, Some(&cut)).is_none());
-        assert!(halves(&Part { rows: None, cuts: 0 }, None).is_none());
+        assert!(halves(&first, 9, Some(&cut)).is_none());
+        assert!(halves(&Part { rows: None, cuts: 0, of: u64::MAX }, 9, None).is_none());
     }
 }
