@@ -88,11 +88,11 @@ fn jobs_side_by_side_run_under_one_budget() {
     let job = |name: &str, more: &str| {
         format!("[job.{name}]\nfrom = \"s.parquet\"\nsql = \"select * from src order by t, id\"\nto = \"{name}.parquet\"\n{more}")
     };
-    let config = [job("a", ""), job("b", ""), job("c", "memory = \"240MiB\"\n"), job("d", "")].concat();
-    desk.write("lakeport.toml", format!("[defaults]\nmemory = \"256MiB\"\n{config}"));
-    desk.parquet("s.parquet", "{'id': range(400_000), 't': [f'{i * 7919 % 400_000:060}' for i in range(400_000)]}");
-    desk.run(&["plan", "a"]).ok().says("memory 256.0 MiB for the engine\n");
-    desk.run(&["plan", "a", "b", "--jobs", "2"]).ok().says("memory 128.0 MiB for the engine, one of 2 jobs side by side");
+    let config = [job("a", ""), job("b", ""), job("c", "memory = \"800MiB\"\n"), job("d", "")].concat();
+    desk.write("lakeport.toml", format!("[defaults]\nmemory = \"1GiB\"\n{config}"));
+    desk.parquet("s.parquet", "{'id': range(200_000), 't': [f'{i * 7919 % 200_000:060}' for i in range(200_000)]}");
+    desk.run(&["plan", "a"]).ok().says("memory 1.0 GiB for the engine\n");
+    desk.run(&["plan", "a", "b", "--jobs", "2"]).ok().says("memory 512.0 MiB for the engine, one of 2 jobs side by side");
     let done = desk.run(&["run", "--all", "--jobs", "4", "--json"]).ok().json();
     let limits = |name: &str| {
         let run = done["runs"].as_array().unwrap().iter().find(|r| r["plan"]["job"] == name).unwrap();
@@ -100,10 +100,10 @@ fn jobs_side_by_side_run_under_one_budget() {
     };
     let mib = |n: u64| n << 20;
     for name in ["a", "b", "d"] {
-        assert_eq!((&limits(name)["memory"], &limits(name)["jobs"]), (&mib(64).into(), &4.into()), "{name}");
+        assert_eq!((&limits(name)["memory"], &limits(name)["jobs"]), (&mib(256).into(), &4.into()), "{name}");
         assert_eq!((&limits(name)["queue"], &limits(name)["copy"]), (&mib(8).into(), &mib(16).into()));
     }
-    assert_eq!(limits("c")["memory"], mib(60));
+    assert_eq!(limits("c")["memory"], mib(200));
     // More than there are jobs is as many as there are.
     desk.run(&["run", "a", "--jobs", "9", "--json"]).ok().says("\"jobs\": 1");
     let code = "import pyarrow.parquet as q; print([q.read_table(f + '.parquet')['t'].to_pylist() == sorted(q.read_table('s.parquet')['t'].to_pylist()) for f in 'abcd'])";

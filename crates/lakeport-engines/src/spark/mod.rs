@@ -77,6 +77,7 @@ impl Spark {
         let input = match (&query.sql, from) {
             (None, Some(table)) => table,
             (Some(text), from) => {
+                query::ensure_reads(text)?;
                 if let Some(table) = from {
                     let view = proto::CreateDataFrameViewCommand {
                         input: Some(table),

@@ -43,6 +43,22 @@ pub(super) fn sql(text: &str) -> proto::Relation {
     relation(RelType::Sql(proto::Sql { query: text.to_owned(), ..proto::Sql::default() }))
 }
 
+/// How a query may begin; Spark runs every other statement already when it is asked for its columns.
+const READS: [&str; 8] = ["select", "with", "values", "table", "from", "show", "describe", "desc"];
+
+/// Says no to statements that are no query: a plan must not change anything.
+pub(super) fn ensure_reads(text: &str) -> Result<()> {
+    // What cannot be taken apart here is for Spark to explain.
+    let Ok(tokens) = Tokenizer::new(&DatabricksDialect {}, text).with_unescape(false).tokenize() else { return Ok(()) };
+    let Some(Token::Word(first)) = tokens.iter().find(|t| !matches!(t, Token::Whitespace(_) | Token::LParen)) else {
+        return Ok(());
+    };
+    if READS.contains(&first.value.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::SqlInvalid, format!("`{}` does not begin a query", first.value)).help("publish the result of a SELECT"))
+}
+
 /// Condition and limit around a relation.
 pub(super) fn narrowed(mut input: proto::Relation, filter: Option<&str>, limit: Option<u64>) -> Result<proto::Relation> {
     if let Some(filter) = filter {
@@ -129,6 +145,16 @@ pub(super) fn strip<'a>(text: &str, environments: impl Iterator<Item = &'a str>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_reads_is_sent() {
+        for text in ["select 1", " -- why\n(SELECT 1)", "with a as (select 1) select * from a", "values (1)", "from t select a"] {
+            ensure_reads(text).unwrap();
+        }
+        for text in ["drop table src", "/* select */ INSERT INTO t VALUES (1)", "selec 1"] {
+            assert_eq!(ensure_reads(text).unwrap_err().code(), "E126", "{text}");
+        }
+    }
 
     #[test]
     fn prefixes_are_taken_from_tables_only() {
