@@ -24,6 +24,7 @@ use crate::limits::show_size;
 use super::Tableau;
 use super::change::{Action, Change, Cut};
 use super::datasource::DataSource;
+use super::fault::How;
 use super::http::Body;
 use super::job::Job;
 use super::retry::{Repeat, Repeats};
@@ -285,7 +286,15 @@ impl Server {
             ..Call::post(WHAT, path, Body::Json(body.to_owned()))
         };
         // The id makes a repeat harmless.
-        match self.call(&call, Repeat::Harmless, repeats).await {
+        let mut called = self.call(&call, Repeat::Harmless, repeats).await;
+        // One time-out may use up the budget; only one more try tells what became of the change.
+        if let Err(failed) = &called
+            && matches!(failed.how, How::NoAnswer { .. })
+        {
+            repeats.note(format!("{WHAT}: {}, sent once more with the same id", failed.reason()));
+            called = self.call(&call, Repeat::Harmless, repeats).await;
+        }
+        match called {
             Ok(answer) => match answer.root.find("job").and_then(Job::read) {
                 Some(job) => Ok(Some(job.id)),
                 None => Err(Error::new(Kind::ServerFailed, "the server's answer to the change names no job").during(WHAT)),
