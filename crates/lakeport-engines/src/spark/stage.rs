@@ -83,7 +83,7 @@ impl Stage {
         let mut rows = None;
         while let Some(batches) = execution.next().await? {
             let counts = batches.iter().filter(|b| b.num_rows() > 0).filter_map(|b| b.column(0).as_primitive_opt::<Int64Type>());
-            rows = counts.map(|c| c.value(0)).last().or(rows);
+            rows = counts.map(|c| c.value(0)).next_back().or(rows);
         }
         Ok(rows.and_then(|n| u64::try_from(n).ok()))
     }
