@@ -121,7 +121,7 @@ wheel: setup ## the Python wheel, with the command in it, in target/wheels
 bench-spark: wheel ## a data frame to .hyper against df.write.parquet with hyperd's load, and hyperleaup; Spark Connect
 	rm -rf $(CACHE)/bench-spark && $(LAKEPORT_SPARK_PYTHON) -m venv $(CACHE)/bench-spark
 	$(LAKEPORT_SPARK_PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))" >$(CACHE)/bench-spark/lib/python3.$$($(LAKEPORT_SPARK_PYTHON) -c "import sys; print(sys.version_info[1])")/site-packages/spark.pth
-	$(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check --no-deps hyperleaup==0.1.2
+	$(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check --no-deps hyperleaup==0.1.2 && $(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check tableauserverclient==0.42
 	$(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check --no-index target/wheels/lakeport-*.whl
 	$(CACHE)/bench-spark/bin/python benches/spark.py --lakeport $(CACHE)/bench-spark/bin/lakeport
 
