@@ -19,6 +19,7 @@ use crate::types::{Mapping, Wishes};
 use crate::verify::{Fingerprint, Verify};
 
 pub mod avro;
+mod crew;
 pub mod csv;
 pub mod delta;
 pub mod hyper;

@@ -1,42 +1,57 @@
 //! The LZF bit format (liblzf's, public): runs of literals and references of up to 264 bytes into the last 8 KiB.
 
-/// Bits of the table of positions; a position is found again by the hash of three bytes.
+/// Bits of the table of positions.
 const BITS: u32 = 14;
 const LITERALS: usize = 32;
 const REACH: usize = 1 << 13;
 const LONGEST: usize = 264;
+/// The format knows repetitions of three bytes, too; they save too little.
+const SHORTEST: usize = 4;
+/// No position.
+const NOWHERE: u32 = u32::MAX;
+/// After 64 bytes (as a power of two) without a repetition, every other place is looked at; after 128, every third.
+const PATIENCE: u32 = 6;
+
+/// Positions in the block by the hash of the four bytes that stand there; lent to block after block.
+#[derive(Debug)]
+pub(super) struct Table(Box<[u32; 1 << BITS]>);
+
+impl Default for Table {
+    fn default() -> Self {
+        Self(Box::new([NOWHERE; 1 << BITS]))
+    }
+}
 
 /// Compresses into `out`, or tells that it would not become smaller.
-pub(super) fn compress(input: &[u8], out: &mut Vec<u8>, table: &mut Vec<u32>) -> bool {
+pub(super) fn compress(input: &[u8], out: &mut Vec<u8>, table: &mut Table) -> bool {
     out.clear();
-    table.clear();
-    table.resize(1 << BITS, u32::MAX);
+    out.reserve(input.len());
+    let table = &mut *table.0;
+    table.fill(NOWHERE);
     let limit = input.len().saturating_sub(1);
     let (mut at, mut literals) = (0, 0);
-    while at + 2 < input.len() {
-        let seen = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
-        let slot = usize::try_from(seen.wrapping_mul(0x9E37_79B1) >> (32 - BITS)).unwrap_or(0);
-        let candidate = usize::try_from(table[slot]).unwrap_or(usize::MAX);
+    while let Some(here) = input.get(at..).and_then(|rest| rest.first_chunk::<SHORTEST>()) {
+        let slot = usize::try_from(u32::from_le_bytes(*here).wrapping_mul(0x9E37_79B1) >> (32 - BITS)).unwrap_or(0);
         // Positions fit: a block has 256 KiB.
-        table[slot] = u32::try_from(at).unwrap_or(u32::MAX);
-        let near = candidate < at && at - candidate <= REACH;
-        if !near || input[candidate..candidate + 3] != input[at..at + 3] {
-            at += 1;
+        let candidate = std::mem::replace(&mut table[slot], u32::try_from(at).unwrap_or(NOWHERE));
+        let candidate = usize::try_from(candidate).unwrap_or(usize::MAX);
+        // Wraps to a number beyond reach where nothing was seen.
+        let offset = at.wrapping_sub(candidate).wrapping_sub(1);
+        if offset >= REACH || input[candidate..].first_chunk::<SHORTEST>() != Some(here) {
+            // Where nothing has repeated for long, ever fewer places are looked at.
+            at += 1 + ((at - literals) >> PATIENCE);
             continue;
         }
         flush(&input[literals..at], out);
         let longest = LONGEST.min(input.len() - at);
-        let length = 3 + input[candidate + 3..].iter().zip(&input[at + 3..at + longest]).take_while(|(a, b)| a == b).count();
-        let offset = at - candidate - 1;
+        let length = SHORTEST + alike(&input[candidate + SHORTEST..], &input[at + SHORTEST..at + longest]);
         let (high, low) = ((offset >> 8).to_le_bytes()[0], offset.to_le_bytes()[0]);
         let code = length - 2;
         if code < 7 {
-            out.push(high | (code.to_le_bytes()[0] << 5));
+            out.extend_from_slice(&[high | (code.to_le_bytes()[0] << 5), low]);
         } else {
-            out.push(high | (7 << 5));
-            out.push((code - 7).to_le_bytes()[0]);
+            out.extend_from_slice(&[high | (7 << 5), (code - 7).to_le_bytes()[0], low]);
         }
-        out.push(low);
         at += length;
         literals = at;
         if out.len() >= limit {
@@ -47,7 +62,23 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>, table: &mut Vec<u32>) ->
     out.len() < limit
 }
 
+/// How many bytes two slices begin with alike; the second is no longer than the first.
+fn alike(earlier: &[u8], later: &[u8]) -> usize {
+    let mut length = 0;
+    while let (Some(a), Some(b)) = (earlier[length..].first_chunk::<8>(), later[length..].first_chunk::<8>()) {
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differing != 0 {
+            return length + usize::try_from(differing.trailing_zeros() / 8).unwrap_or(0);
+        }
+        length += 8;
+    }
+    length + earlier[length..].iter().zip(&later[length..]).take_while(|(a, b)| a == b).count()
+}
+
 fn flush(literals: &[u8], out: &mut Vec<u8>) {
+    if literals.is_empty() {
+        return;
+    }
     for run in literals.chunks(LITERALS) {
         out.push((run.len() - 1).to_le_bytes()[0]);
         out.extend_from_slice(run);
@@ -76,9 +107,12 @@ pub(super) fn decompress(input: &[u8], out: &mut Vec<u8>, most: usize) -> Option
             if out.len() + length + 2 > most {
                 return None;
             }
-            // Source and destination may overlap: a byte copied may be copied again.
-            for index in from..from + length + 2 {
-                out.push(out[index]);
+            // Source and destination may overlap: what is copied may be copied again.
+            let mut left = length + 2;
+            while left > 0 {
+                let piece = left.min(out.len() - from);
+                out.extend_from_within(from..from + piece);
+                left -= piece;
             }
         }
         if out.len() > most {
@@ -105,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_was_compressed_comes_back() {
-        let (mut packed, mut table, mut back) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut packed, mut table, mut back) = (Vec::new(), Table::default(), Vec::new());
         for length in [1, 2, 3, 4, 31, 32, 33, 263, 264, 265, 266, 5000, 0x40000] {
             for letters in [1, 2, 4, 16, 256] {
                 let input = noise(length as u64 + letters, length, letters);
@@ -114,7 +148,7 @@ mod tests {
                     decompress(&packed, &mut back, 0x40000).unwrap();
                     assert_eq!(back, input, "{length} {letters}");
                 } else {
-                    assert!(length < 300 || letters > 16, "{length} {letters}");
+                    assert!(length < 300 || letters > 4, "{length} {letters}");
                 }
             }
         }

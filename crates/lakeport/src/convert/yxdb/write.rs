@@ -1,50 +1,44 @@
-//! Writes E1: the caller encodes records into blocks, the other cores compress them, one thread writes them in order.
+//! Writes E1: slices of batches become records on all cores, the caller cuts those into blocks, which are compressed
+//! on all cores, and writes them in order.
 //!
-//! Memory is bounded by the blocks under way. A group of 65,536 records begins with a block of its own, whose place goes into
-//! the index.
+//! Memory is bounded by the slices and blocks under way. A group of 65,536 records begins with a block of its own, whose place
+//! goes into the index; a slice never spans two groups.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
 use super::encode::Encoder;
 use super::layout::{BLOCK, GROUP, PATCH, RAW, head};
 use super::lzf;
+use crate::convert::crew::{Crew, slice_rows};
 use crate::convert::output::Encode;
-use crate::error::{Error, Kind, Result, Wrap};
+use crate::error::{Kind, Result, Wrap};
 use crate::types::Mapping;
 
-/// A block to compress, and where the result goes.
-type Work = (Vec<u8>, SyncSender<Packed>);
+/// Bytes of a slice as Arrow; about twice that as records.
+const SLICE: usize = 1024 * 1024;
 
-/// A compressed block as it stands in the file, with its buffer handed back.
-struct Packed(Vec<u8>);
-
-/// What the writing thread is told, in the order of the file.
-enum Next {
-    /// The next block begins a group.
-    Group,
-    /// A block, when it is compressed.
-    Block(Receiver<Packed>),
-    /// The end: so many records.
-    End(u64),
+/// What begins a group, or not, with its bytes.
+struct Part<T> {
+    begins: bool,
+    what: T,
 }
 
 /// The writer of one file.
 pub(super) struct YxdbEncoder {
-    encoder: Encoder,
-    record: Vec<u8>,
-    block: Vec<u8>,
+    file: BufWriter<File>,
+    /// Where the file ends so far.
+    at: u64,
+    index: Vec<u64>,
+    /// Records taken so far.
     records: u64,
-    work: Option<SyncSender<Work>>,
-    order: SyncSender<Next>,
-    compressors: Vec<JoinHandle<()>>,
-    writer: Option<JoinHandle<Result<()>>>,
+    encoders: Crew<Part<RecordBatch>, Result<Part<Vec<u8>>>>,
+    block: Part<Vec<u8>>,
+    compressors: Crew<Part<Vec<u8>>, Part<Vec<u8>>>,
 }
 
 impl YxdbEncoder {
@@ -54,138 +48,112 @@ impl YxdbEncoder {
         let failed = || format!("cannot write {}", path.display());
         let mut file = BufWriter::with_capacity(1024 * 1024, File::create(path).wrap(Kind::WriteFailed, failed)?);
         file.write_all(&head).wrap(Kind::WriteFailed, failed)?;
-        let threads = cores.saturating_sub(1).max(1);
-        let (work, jobs) = sync_channel::<Work>(threads);
-        let jobs = Arc::new(Mutex::new(jobs));
-        let compressors = (0..threads)
-            .map(|_| {
-                let jobs = Arc::clone(&jobs);
-                std::thread::spawn(move || compress(&jobs))
-            })
-            .collect();
-        let (order, next) = sync_channel(threads * 2);
-        let at = head.len() as u64;
-        let writer = Some(std::thread::spawn(move || write(file, at, &next)));
-        Ok(Self {
-            encoder: Encoder::new(fields),
-            record: Vec::new(),
-            block: Vec::with_capacity(BLOCK),
-            records: 0,
-            work: Some(work),
-            order,
-            compressors,
-            writer,
-        })
+        let encoder = Arc::new(Encoder::new(fields));
+        let encoders = Crew::new(cores, || {
+            let encoder = Arc::clone(&encoder);
+            move |slice: Part<RecordBatch>| {
+                encoder.records(&slice.what).map(|records| Part { begins: slice.begins, what: records })
+            }
+        });
+        let compressors = Crew::new(cores, || {
+            let (mut table, mut packed) = (lzf::Table::default(), Vec::new());
+            move |block: Part<Vec<u8>>| Part { begins: block.begins, what: compressed(&block.what, &mut packed, &mut table) }
+        });
+        let block = Part { begins: false, what: Vec::with_capacity(BLOCK) };
+        Ok(Self { file, at: head.len() as u64, index: Vec::new(), records: 0, encoders, block, compressors })
     }
 
-    /// What the writing thread died of.
-    fn died(writer: &mut Option<JoinHandle<Result<()>>>) -> Error {
-        let panicked = || Error::new(Kind::Unexpected, "a thread that writes the .yxdb file ended early");
-        match writer.take().map(JoinHandle::join) {
-            Some(Ok(Err(e))) => e,
-            _ => panicked(),
+    /// Cuts the records of a slice into blocks.
+    fn cut(&mut self, records: &Part<Vec<u8>>) -> Result<()> {
+        if records.begins {
+            self.flush()?;
+            self.block.begins = true;
+        }
+        let mut rest = records.what.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(BLOCK - self.block.what.len()));
+            self.block.what.extend_from_slice(now);
+            rest = later;
+            if self.block.what.len() == BLOCK {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the block to be compressed.
+    fn flush(&mut self) -> Result<()> {
+        if self.block.what.is_empty() {
+            return Ok(());
+        }
+        let next = Part { begins: false, what: Vec::with_capacity(BLOCK) };
+        match self.compressors.give(std::mem::replace(&mut self.block, next))? {
+            Some(packed) => self.append(&packed),
+            None => Ok(()),
         }
     }
-}
 
-/// Sends a full block to be compressed, and its place in the order to the writer.
-fn send(block: &mut Vec<u8>, work: Option<&SyncSender<Work>>, order: &SyncSender<Next>) -> bool {
-    if block.is_empty() {
-        return true;
+    /// Writes a compressed block.
+    fn append(&mut self, packed: &Part<Vec<u8>>) -> Result<()> {
+        if packed.begins {
+            self.index.push(self.at);
+        }
+        self.at += packed.what.len() as u64;
+        self.file.write_all(&packed.what).wrap(Kind::WriteFailed, failed)
     }
-    let full = std::mem::replace(block, Vec::with_capacity(BLOCK));
-    let (done, result) = sync_channel(1);
-    work.is_some_and(|w| w.send((full, done)).is_ok()) && order.send(Next::Block(result)).is_ok()
 }
 
 impl Encode for YxdbEncoder {
     fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
-        let Self { encoder, record, block, records, work, order, writer, .. } = self;
-        let mut alive = true;
-        let encoded = encoder.rows(batch, record, &mut |bytes| {
-            if *records % GROUP == 0 {
-                alive &= send(block, work.as_ref(), order) && order.send(Next::Group).is_ok();
+        let step = slice_rows(batch, SLICE);
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let group = usize::try_from(GROUP - self.records % GROUP).unwrap_or(step);
+            let rows = (batch.num_rows() - at).min(step).min(group);
+            let slice = Part { begins: self.records.is_multiple_of(GROUP), what: batch.slice(at, rows) };
+            self.records += rows as u64;
+            at += rows;
+            if let Some(records) = self.encoders.give(slice)? {
+                self.cut(&records?)?;
             }
-            *records += 1;
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(BLOCK - block.len()));
-                block.extend_from_slice(now);
-                rest = later;
-                if block.len() == BLOCK {
-                    alive &= send(block, work.as_ref(), order);
-                }
-            }
-            if alive { Ok(()) } else { Err(Error::new(Kind::Unexpected, "nobody writes")) }
-        });
-        if alive { encoded } else { Err(Self::died(writer)) }
+        }
+        Ok(())
     }
 
+    /// Writes what is under way, then the index, then what the header could not know at the start.
     fn finish(mut self: Box<Self>) -> Result<()> {
-        let sent = send(&mut self.block, self.work.as_ref(), &self.order) && self.order.send(Next::End(self.records)).is_ok();
-        self.work = None;
-        if !sent {
-            return Err(Self::died(&mut self.writer));
+        while let Some(records) = self.encoders.oldest()? {
+            self.cut(&records?)?;
         }
-        for thread in self.compressors.drain(..) {
-            thread.join().map_err(|_| Error::new(Kind::Unexpected, "a thread that compresses the .yxdb file panicked"))?;
+        self.flush()?;
+        while let Some(packed) = self.compressors.oldest()? {
+            self.append(&packed)?;
         }
-        match self.writer.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => Err(Error::new(Kind::Unexpected, "the thread that writes the .yxdb file panicked")),
+        let Self { mut file, at, index, records, .. } = *self;
+        let count = u32::try_from(index.len()).wrap(Kind::Unsupported, || "too many records for .yxdb".into())?;
+        file.write_all(&count.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
+        for place in &index {
+            file.write_all(&place.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
         }
+        file.seek(SeekFrom::Start(PATCH)).wrap(Kind::WriteFailed, failed)?;
+        file.write_all(&at.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
+        file.write_all(&records.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
+        let file = file.into_inner().map_err(std::io::IntoInnerError::into_error).wrap(Kind::WriteFailed, failed)?;
+        file.sync_all().wrap(Kind::WriteFailed, failed)
     }
 }
 
-/// Compresses blocks until nobody sends any.
-fn compress(jobs: &Mutex<Receiver<Work>>) {
-    let mut table = Vec::new();
-    let mut packed = Vec::new();
-    loop {
-        let job = match jobs.lock() {
-            Ok(jobs) => jobs.recv(),
-            Err(_) => return,
-        };
-        let Ok((block, done)) = job else { return };
-        let smaller = lzf::compress(&block, &mut packed, &mut table);
-        let bytes = if smaller { &packed } else { &block };
-        let length = u32::try_from(bytes.len()).unwrap_or(0) | if smaller { 0 } else { RAW };
-        let mut out = Vec::with_capacity(bytes.len() + 4);
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(bytes);
-        // A writer that is gone has said why.
-        let _ = done.send(Packed(out));
-    }
+fn failed() -> String {
+    "cannot write the .yxdb file".to_owned()
 }
 
-/// Writes blocks in order, then the index, then what the header could not know at the start.
-fn write(mut file: BufWriter<File>, mut at: u64, next: &Receiver<Next>) -> Result<()> {
-    let failed = || "cannot write the .yxdb file".to_owned();
-    let mut index: Vec<u64> = Vec::new();
-    loop {
-        match next.recv() {
-            Ok(Next::Group) => index.push(at),
-            Ok(Next::Block(packed)) => {
-                let Ok(Packed(bytes)) = packed.recv() else {
-                    return Err(Error::new(Kind::Unexpected, "a thread that compresses the .yxdb file ended early"));
-                };
-                file.write_all(&bytes).wrap(Kind::WriteFailed, failed)?;
-                at += bytes.len() as u64;
-            }
-            Ok(Next::End(records)) => {
-                let count = u32::try_from(index.len()).wrap(Kind::Unsupported, || "too many records for .yxdb".into())?;
-                file.write_all(&count.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
-                for place in &index {
-                    file.write_all(&place.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
-                }
-                file.seek(SeekFrom::Start(PATCH)).wrap(Kind::WriteFailed, failed)?;
-                file.write_all(&at.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
-                file.write_all(&records.to_le_bytes()).wrap(Kind::WriteFailed, failed)?;
-                let file = file.into_inner().map_err(std::io::IntoInnerError::into_error).wrap(Kind::WriteFailed, failed)?;
-                return file.sync_all().wrap(Kind::WriteFailed, failed);
-            }
-            // Given up before the end: the temporary file goes with the run.
-            Err(_) => return Ok(()),
-        }
-    }
+/// A block as it stands in the file: its length, then its bytes.
+fn compressed(block: &[u8], packed: &mut Vec<u8>, table: &mut lzf::Table) -> Vec<u8> {
+    let smaller = lzf::compress(block, packed, table);
+    let bytes = if smaller { packed.as_slice() } else { block };
+    let length = u32::try_from(bytes.len()).unwrap_or(0) | if smaller { 0 } else { RAW };
+    let mut out = Vec::with_capacity(bytes.len() + 4);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes);
+    out
 }
