@@ -10,7 +10,7 @@ use arrow::array::{
     StructArray, new_null_array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
+use arrow::compute::{CastOptions, cast_with_options, kernels::cmp, max, min, nullif};
 use arrow::datatypes::{
     DataType, Field, Float64Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
     Schema, SchemaRef,
@@ -73,7 +73,7 @@ impl Shaper {
                 if shaped.data_type() == &DataType::Utf8 {
                     shaped = of_length(column, shaped, range, changed, self.rows).at("column", &column.name)?;
                 } else {
-                    ensure_in_range(column, &shaped, range, self.rows).at("column", &column.name)?;
+                    shaped = in_range(column, shaped, range, changed, self.rows).at("column", &column.name)?;
                 }
             }
             if !column.nullable && shaped.null_count() > 0 {
@@ -201,20 +201,38 @@ fn checked_cast(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, be
     .help(format!("accept the loss with --lossy={}, or choose another type with --types {0}=…", column.name)))
 }
 
-/// Stops on dates and instants that the target's type does not hold.
-fn ensure_in_range(column: &ColumnMapping, shaped: &ArrayRef, (least, greatest): (i64, i64), before: u64) -> Result<()> {
+/// Stops on dates and instants that the target's type does not hold; with consent those become NULL.
+fn in_range(
+    column: &ColumnMapping,
+    shaped: ArrayRef,
+    (least, greatest): (i64, i64),
+    changed: &mut u64,
+    before: u64,
+) -> Result<ArrayRef> {
     // Days, and instants in whatever unit, are counted in whole numbers.
     let days = if shaped.data_type() == &DataType::Date32 { DataType::Int32 } else { DataType::Int64 };
-    let counts = cast(shaped, &days, false)
-        .and_then(|n| cast(&n, &DataType::Int64, false))
-        .wrap(Kind::Unexpected, || format!("{} has no range", shaped.data_type()))?;
-    let Some(row) = first_outside(counts.as_primitive::<Int64Type>().iter(), least, greatest) else { return Ok(()) };
+    let unsupported = || format!("{} has no range", column.physical);
+    let counts =
+        cast(&shaped, &days, false).and_then(|n| cast(&n, &DataType::Int64, false)).wrap(Kind::Unexpected, unsupported)?;
+    let counts = counts.as_primitive::<Int64Type>();
+    if min(counts).is_none_or(|n| n >= least) && max(counts).is_none_or(|n| n <= greatest) {
+        return Ok(shaped);
+    }
+    let Some(row) = first_outside(counts.iter(), least, greatest) else { return Ok(shaped) };
+    if column.accepted {
+        let outside: BooleanArray = counts.iter().map(|n| Some(n.is_some_and(|n| n < least || n > greatest))).collect();
+        *changed += outside.true_count() as u64;
+        return nullif(&shaped, &outside).wrap(Kind::Unexpected, unsupported);
+    }
     let ends: ArrayRef = Arc::new(Int64Array::from(vec![least, greatest]));
     let ends = cast(&ends, &days, true).and_then(|ends| cast(&ends, shaped.data_type(), true));
     let holds = ends.map(|ends| format!("; the type holds {} to {}", show(&ends, 0), show(&ends, 1))).unwrap_or_default();
     Err(Error::new(Kind::ValueRefused, format!("a value of column `{}` is outside of {}", column.name, column.target_type))
-        .because(format!("{} in row {}{holds}", show(shaped, row), before + row as u64 + 1))
-        .help(format!("filter the row with --where, or keep it as text with --types {}=text", column.name)))
+        .because(format!("{} in row {}{holds}", show(&shaped, row), before + row as u64 + 1))
+        .help(format!(
+            "filter the row with --where, keep it as text with --types {0}=text, or leave it NULL with --lossy={0}",
+            column.name
+        )))
 }
 
 /// Stops on texts that are too long, or empty where the target knows no empty text; with consent the one are cut and the other
