@@ -57,6 +57,9 @@ fn dates_and_seconds_are_dates_and_seconds() {
     assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
     desk.parquet("early.parquet", "{'d': pa.array([-208189], pa.date32())}");
     desk.run(&["convert", "early.parquet", "early.yxdb"]).fails(6, "E204").says("1399-12-31").says("1400-01-01 to 9999-12-31");
+    let done = desk.run(&["convert", "early.parquet", "early.yxdb", "--lossy=d", "--json"]).ok().json();
+    assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "d": 1 }));
+    assert_eq!(judge(&desk, "judge_yxdb", &["rows", "early.yxdb"]).trim(), "[1, null, null, null]");
     desk.parquet("fine.parquet", "{'at': pa.array([1500], pa.timestamp('ms'))}");
     desk.run(&["convert", "fine.parquet", "fine.yxdb"]).fails(6, "E204").says("whole seconds").says("--types at=");
     desk.run(&["convert", "fine.parquet", "fine.yxdb", "--types", "at=text"]).ok();

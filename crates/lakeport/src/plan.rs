@@ -224,7 +224,11 @@ impl Lakeport {
             None => self.engine.open(&query, limits).await,
         };
         let table = table.at("source", &from).during("open the source")?;
-        let mapping = format.map(&spec.name, &table.schema, &spec.wishes).at("source", &from)?;
+        let mut mapping = format.map(&spec.name, &table.schema, &spec.wishes).at("source", &from)?;
+        mapping.lineage = match table.snapshot.id.as_str() {
+            "" => from.clone(),
+            id => format!("{from}, snapshot {id}"),
+        };
         let can = match &table.plain {
             _ if !format.has_engine() => Err(format!("a .{} file is written from record batches", format.capability().name)),
             Ok(scan) => format.direct(&mapping, scan),

@@ -120,6 +120,8 @@ pub struct ColumnMapping {
     pub verdict: Verdict,
     /// What else a reader of the plan should know.
     pub note: Option<String>,
+    /// What the source says of the column (the field's metadata `comment`, as Spark, Delta and others name it).
+    pub comment: Option<String>,
     /// Whether the user accepted changed values here.
     pub accepted: bool,
 }
@@ -129,6 +131,8 @@ pub struct ColumnMapping {
 pub struct Mapping {
     /// The table's name in the target file.
     pub table: String,
+    /// Where the rows are from, for formats that say it: the reference and its snapshot.
+    pub lineage: String,
     /// The columns, in target order.
     pub columns: Vec<ColumnMapping>,
     /// Source columns left out by wish (`drop`).

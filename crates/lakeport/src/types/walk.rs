@@ -135,7 +135,8 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes, types: &dyn TypeTable)
         // A key cannot be NULL, whatever the source says of it; a NULL in it stops the run.
         column.nullable &= !wishes.keys.primary.contains(&column.name);
     }
-    Ok(Mapping { table: table.to_owned(), columns, dropped, facts: BTreeMap::new(), keys: wishes.keys.clone() })
+    let (table, keys) = (table.to_owned(), wishes.keys.clone());
+    Ok(Mapping { table, lineage: String::new(), columns, dropped, facts: BTreeMap::new(), keys })
 }
 
 /// The way through a schema, into the structs that are flattened.
@@ -203,6 +204,7 @@ impl Walk<'_> {
         }
         self.columns.push(ColumnMapping {
             note: row.note.map(|n| n.replace("COLUMN", &name)),
+            comment: field.metadata().get("comment").filter(|c| !c.is_empty()).cloned(),
             name,
             path,
             source_type: field.data_type().clone(),

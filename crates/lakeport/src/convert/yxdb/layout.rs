@@ -188,21 +188,21 @@ pub(super) struct Field {
 pub(super) fn head(mapping: &Mapping) -> Result<(Vec<u8>, Vec<Field>)> {
     let mut fields = Vec::new();
     let mut xml = String::from("<RecordInfo>\n");
-    let source = quick_xml::escape::escape(format!("lakeport: {}", mapping.table)).into_owned();
+    let lineage = if mapping.lineage.is_empty() { &mapping.table } else { &mapping.lineage };
+    let source = attribute(&format!("lakeport: {lineage}"));
     for column in &mapping.columns {
         let kind = Kinds::of(&column.physical).ok_or_else(|| {
             Error::new(Kind::Unexpected, format!("{} has no place in .yxdb", column.physical)).at("column", &column.name)
         })?;
-        // A line break inside an attribute would be read as a blank.
-        let name =
-            quick_xml::escape::escape(column.name.as_str()).replace('\n', "&#10;").replace('\r', "&#13;").replace('\t', "&#9;");
+        let name = attribute(&column.name);
+        let description = column.comment.as_ref().map_or_else(String::new, |c| format!("description=\"{}\" ", attribute(c)));
         let size = match kind {
             Kinds::FixedDecimal(size, scale) => format!("scale=\"{scale}\" size=\"{size}\" "),
             Kinds::VWString => format!("size=\"{}\" ", text_size(&column.target_type)),
             Kinds::Blob => format!("size=\"{BLOB_SIZE}\" "),
             _ => String::new(),
         };
-        let _ = writeln!(xml, "\t<Field name=\"{name}\" {size}source=\"{source}\" type=\"{}\"/>", kind.name());
+        let _ = writeln!(xml, "\t<Field {description}name=\"{name}\" {size}source=\"{source}\" type=\"{}\"/>", kind.name());
         fields.push(Field { name: column.name.clone(), kind });
     }
     xml.push_str("</RecordInfo>\n\0");
@@ -221,6 +221,25 @@ pub(super) fn head(mapping: &Mapping) -> Result<(Vec<u8>, Vec<Field>)> {
 fn text_size(target_type: &str) -> u32 {
     let declared = target_type.strip_prefix("V_WString(").and_then(|t| t.strip_suffix(')')).and_then(|n| n.parse().ok());
     declared.filter(|n| (1..TEXT_SIZE).contains(n)).unwrap_or(TEXT_SIZE)
+}
+
+/// A text as an attribute's value. A line break would be read as a blank; characters that XML does not have are left out.
+fn attribute(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\r' | '\t' => {
+                let _ = write!(out, "&#{};", u32::from(c));
+            }
+            '\0'..' ' | '\u{fffe}' | '\u{ffff}' => {}
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// What a header says.
@@ -303,7 +322,10 @@ pub(super) fn fields(utf16: &[u8]) -> Result<Vec<Field>> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{Field as ArrowField, Schema};
+
     use super::*;
+    use crate::types::Wishes;
 
     #[test]
     fn only_the_records_own_fields_are_fields() {
@@ -314,5 +336,40 @@ mod tests {
         assert_eq!(fields(&utf16).unwrap(), [Field { name: "A & B".into(), kind: Kinds::WString(64) }]);
         let lie: Vec<u8> = xml.replace("\"64\"", "\"99999999\"").encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert!(fields(&lie).is_err());
+    }
+
+    #[test]
+    fn comments_and_lineage_stand_in_the_field_list() {
+        let comment = "Größe in \"m\" & <cm>\nzweite Zeile";
+        let metadata = [("comment".to_owned(), comment.to_owned())].into();
+        let schema = Schema::new(vec![
+            ArrowField::new("a", DataType::Int32, true).with_metadata(metadata),
+            ArrowField::new("b", DataType::Utf8, true),
+        ]);
+        let mut mapping = yxdb::map("t", &schema, &Wishes::default()).unwrap();
+        mapping.lineage = "lake:sales/t, snapshot 412".into();
+        let (bytes, _) = head(&mapping).unwrap();
+        let units: Vec<u16> = bytes[HEADER..].chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
+        let xml = String::from_utf16(&units).unwrap();
+        let mut told = Vec::new();
+        let mut reader = quick_xml::Reader::from_str(xml.trim_end_matches('\0'));
+        loop {
+            match reader.read_event().unwrap() {
+                Event::Empty(e) => {
+                    let attributes = e.attributes().map(|a| {
+                        let a = a.unwrap();
+                        (String::from_utf8_lossy(a.key.as_ref()).into_owned(), a.unescape_value().unwrap().into_owned())
+                    });
+                    told.push(attributes.collect::<std::collections::BTreeMap<_, _>>());
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+        assert_eq!(told[0]["description"], comment);
+        assert!(!told[1].contains_key("description"));
+        assert!(told.iter().all(|f| f["source"] == "lakeport: lake:sales/t, snapshot 412"));
+        // Whatever the data, a text has the one type and size.
+        assert_eq!((told[1]["type"].as_str(), told[1]["size"].as_str()), ("V_WString", "1073741823"));
     }
 }
