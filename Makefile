@@ -29,7 +29,7 @@ export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-spark formats-long kill kills faults fuzz clean
+.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-formats bench-spark formats-long kill kills faults fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -124,6 +124,10 @@ bench-spark: wheel ## a data frame to .hyper against df.write.parquet with hyper
 	$(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check --no-deps hyperleaup==0.1.2 && $(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check tableauserverclient==0.42
 	$(CACHE)/bench-spark/bin/pip install --quiet --disable-pip-version-check --no-index target/wheels/lakeport-*.whl
 	$(CACHE)/bench-spark/bin/python benches/spark.py --lakeport $(CACHE)/bench-spark/bin/lakeport
+
+bench-formats: setup $(BENCH_VENV)/ready ## every format beside the writers people use now: .yxdb, .xlsx, plain files, PostgreSQL
+	cargo build --release --locked --workspace --bins --examples
+	$(LAKEPORT_BENCH_PYTHON) benches/formats.py --lakeport $(RELEASE)
 
 kill: build ## kill -9 at ten points of a run, each followed by a rerun
 	cargo test --locked --workspace --test main killed -- --nocapture
