@@ -22,7 +22,7 @@ pub(crate) struct Server {
 }
 
 /// What the server wants to be shown.
-const TOKEN: &str = "hush-hush";
+pub(crate) const TOKEN: &str = "hush-hush";
 
 /// The headers of each call on the server's stderr, and nothing else below a warning.
 const LOGGING: &str = "rootLogger.level = warn\nrootLogger.appenderRef.stderr.ref = stderr\nappender.stderr.type = Console\nappender.stderr.name = stderr\nappender.stderr.target = SYSTEM_ERR\nappender.stderr.layout.type = PatternLayout\nappender.stderr.layout.pattern = %p %c{1}: %m%n\nlogger.grpc.name = org.sparkproject.connect.grpc.netty.NettyServerHandler\nlogger.grpc.level = debug\nlogger.grpc.filter.headers.type = RegexFilter\nlogger.grpc.filter.headers.regex = .*INBOUND HEADERS.*\n";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::spark::spark;
+use crate::spark::{TOKEN, spark};
 use crate::support::{Desk, Done};
 
 /// One engine over the desk's `lake` directory, as the environment `here`.
@@ -23,7 +23,9 @@ impl Place {
 
     fn spark(desk: &Desk) -> Self {
         let lake = desk.path().join("lake").display().to_string();
-        let toml = format!("[env.here]\ntype = \"spark\"\nurl = \"sc://127.0.0.1:{}/\"\n", spark().port);
+        desk.write("token", TOKEN);
+        let url = format!("sc://127.0.0.1:{}/;use_ssl=false", spark().port);
+        let toml = format!("[env.here]\ntype = \"spark\"\nurl = \"{url}\"\ntoken = {{ file = \"token\" }}\n");
         let table = (format!("here:parquet.{lake}/"), String::new());
         Self { toml, table, in_sql: (format!("here.parquet.`{lake}/"), "`".into()) }
     }
