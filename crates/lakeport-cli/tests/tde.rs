@@ -41,6 +41,7 @@ fn every_type_and_edge_arrives_as_it_left() {
     let done = desk.run(&args).ok().says("every value");
     let warning: Vec<_> = done.stderr.lines().filter(|l| l.contains("no current Tableau opens a .tde")).collect();
     assert_eq!(warning.len(), 1, "{}", done.stderr);
+    assert!(!done.stderr.contains('\u{1b}'), "colours are for terminals: {}", done.stderr);
     print!("{}", judge(&desk, "judge_tde", &["compare", "all.tde"]));
     // And back: our own reader gives the same table.
     desk.run(&["convert", "all.tde", "back.parquet", "--verify", "full"]).ok();
