@@ -14,6 +14,12 @@ use super::pool::Pool;
 /// What a sort reserves for merging its spilled runs, where the limit allows it.
 const MERGE_RESERVE: usize = 10 * 1024 * 1024;
 
+/// The pool from which on batches are as large as asked for. In a smaller one they shrink with it: a sort on each core that
+/// holds a few batches, with as many to merge, has to fit.
+const WHOLE_BATCHES: usize = 256 * 1024 * 1024;
+/// The smallest batches, in rows; below it the work around a batch costs more than the batch.
+const SMALLEST_BATCH: usize = 256;
+
 /// A pool of `limits.memory`, shared fairly by everything that can spill, over a directory for spilling.
 ///
 /// The pool is the whole of `limits.memory`; batches in flight between two steps are not counted (a few MiB per core).
@@ -31,10 +37,8 @@ pub(super) fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
 pub(super) fn session(limits: &Limits, runtime: Arc<RuntimeEnv>, joins: Joins) -> SessionContext {
     // DataFusion plans sort-merge joins only where there are partitions to sort apart.
     let cores = limits.cores.max(if joins == Joins::SortMerge { 2 } else { 1 });
-    let mut config = SessionConfig::new()
-        .with_target_partitions(cores)
-        .with_batch_size(limits.batch_rows.max(1))
-        .with_information_schema(false);
+    let mut config =
+        SessionConfig::new().with_target_partitions(cores).with_batch_size(batch_rows(limits)).with_information_schema(false);
     let options = config.options_mut();
     // What a file declares is what the target sees: no views where the file has plain text.
     options.execution.parquet.schema_force_view_types = false;
@@ -44,6 +48,12 @@ pub(super) fn session(limits: &Limits, runtime: Arc<RuntimeEnv>, joins: Joins) -
     options.optimizer.prefer_hash_join = joins == Joins::Hash;
     let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
     SessionContext::new_with_state(state)
+}
+
+fn batch_rows(limits: &Limits) -> usize {
+    let most = limits.batch_rows.max(1);
+    let parts = WHOLE_BATCHES.div_ceil(pool(limits).max(1));
+    (most / parts.max(1)).max(SMALLEST_BATCH.min(most))
 }
 
 /// How tables are joined.

@@ -12,10 +12,10 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use lakeport::limits::show_size;
 
 /// Of twenty parts of the pool, those that spilling steps share.
-const SPILLING: usize = 9;
-/// Of twenty parts of the pool, those that merges of sorted runs share: as much as the sorts, because a sort in memory
-/// is merged once more beside itself.
-const MERGING: usize = 9;
+const SPILLING: usize = 7;
+/// Of twenty parts of the pool, those that merges of sorted runs share: more than the sorts, because what a sort holds is
+/// merged beside itself, with a batch or two of each run that are drained but not yet let go.
+const MERGING: usize = 11;
 const PARTS: usize = 20;
 
 /// How DataFusion calls the merges: they take all they are given and work with less as well.
@@ -92,15 +92,17 @@ impl Pool {
     /// What a reservation that holds so much may grow by.
     fn free(&self, class: Class, reserved: usize, used: &Used) -> usize {
         let left = self.size.saturating_sub(used.bytes());
-        let (parts, held) = match class {
+        let (parts, held, sharers) = match class {
             Class::Fails => return left,
-            Class::Spills => (SPILLING, used.spilling),
-            Class::Merges => (MERGING, used.merging),
+            // A merge outlives the sort it came from; no sort may hold what would then be too much for its own merge.
+            Class::Spills => (SPILLING, used.spilling, used.spilling.consumers.max(used.merging.consumers)),
+            Class::Merges => (MERGING, used.merging, used.merging.consumers),
         };
-        // What others took beyond their own part is shared out no more.
+        // What others took beyond their own part is shared out no more, or only to merges: those have to end.
         let lent = used.failing.bytes.saturating_sub(self.size / PARTS * (PARTS - SPILLING - MERGING));
+        let lent = if class == Class::Spills { lent } else { 0 };
         let part = (self.size / PARTS * parts).saturating_sub(lent);
-        let share = (part / held.consumers.max(1)).saturating_sub(reserved);
+        let share = (part / sharers.max(1)).saturating_sub(reserved);
         share.min(part.saturating_sub(held.bytes)).min(left)
     }
 
@@ -179,16 +181,30 @@ mod tests {
         let pool: Arc<dyn MemoryPool> = Arc::new(Pool::new(1000));
         let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&pool);
         let other = MemoryConsumer::new("other").with_can_spill(true).register(&pool);
-        sort.try_grow(225).unwrap();
+        sort.try_grow(175).unwrap();
         assert!(sort.try_grow(1).is_err(), "half of the spillers' part is the other's");
         drop(other);
-        sort.try_grow(225).unwrap();
+        sort.try_grow(175).unwrap();
         let merge = MemoryConsumer::new("ExternalSorterMerge[0]").register(&pool);
-        merge.try_grow(450).unwrap();
+        merge.try_grow(550).unwrap();
         assert!(merge.try_grow(1).is_err());
         let firm = MemoryConsumer::new("join").register(&pool);
         firm.try_grow(100).unwrap();
         assert!(firm.try_grow(1).unwrap_err().to_string().contains("join holds 100 B and needs 1 B more"));
         assert_eq!(pool.reserved(), 1000);
+    }
+
+    #[test]
+    fn a_sort_holds_no_more_than_its_merge_can_take() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(Pool::new(1000));
+        let merges = [0, 1].map(|part| MemoryConsumer::new(format!("ExternalSorterMerge[{part}]")).register(&pool));
+        let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&pool);
+        assert!(sort.try_grow(176).is_err(), "two merges are under way, whatever became of their sorts");
+        sort.try_grow(175).unwrap();
+        let firm = MemoryConsumer::new("join").register(&pool);
+        firm.try_grow(250).unwrap();
+        merges[0].try_grow(275).unwrap();
+        merges[1].try_grow(275).unwrap();
+        assert!(sort.try_grow(1).is_err());
     }
 }

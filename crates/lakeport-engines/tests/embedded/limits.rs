@@ -50,6 +50,23 @@ async fn a_sort_larger_than_memory_spills_and_is_right() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sorts_hold_in_every_small_pool() {
+    let lake = Lake::new();
+    let rows = ROWS / 5;
+    let keys = Int64Array::from_iter_values((0..rows).map(|i| i * 7_919 % rows));
+    let wide = StringArray::from_iter_values(keys.values().iter().map(|k| format!("{k:060}")));
+    lake.parquet("t/0.parquet", &batch(vec![("k", Arc::new(keys)), ("wide", Arc::new(wide))]));
+    for sql in ["select k from src order by wide", "select a.k, b.wide from src a join src b using (wide) order by b.k"] {
+        for mib in [8, 16, 32, 64] {
+            let table = Embedded::new().open(&lake.sql("t", sql), &limits(mib)).await.unwrap();
+            let batches = crate::lake::read(table).await.unwrap_or_else(|e| panic!("{sql} in {mib} MiB: {e:?}"));
+            let keys = batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec());
+            assert!(keys.eq(0..rows), "{sql} in {mib} MiB");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joins_and_groups_larger_than_memory_spill_and_are_right() {
     let lake = lake();
     for sql in [
