@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Schema, TimeUnit};
 
 use super::csv::decoded;
 use super::walk::{self, Row, TypeTable};
-use super::{Conversion, Mapping, Wishes, named};
+use super::{Conversion, Mapping, Wishes};
 use crate::error::Result;
 
 /// The table.
@@ -64,15 +64,6 @@ impl TypeTable for AvroTypes {
             A::Struct(_) => Row::refused("nested columns are not written to Avro yet").note("set types.COLUMN = \"flatten\", \"json\" or \"drop\""),
             _ => Row::refused("nested columns are not written to Avro yet").note("set types.COLUMN = \"json\" or \"drop\""),
         }
-    }
-    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
-        named::parse(wish).map(|to| named::wished(self, from, &to))
-    }
-    fn names(&self) -> &'static str {
-        named::NAMES
-    }
-    fn json(&self) -> Row {
-        Row::widened("string", DataType::Utf8, Conversion::Json, "JSON text")
     }
 }
 

@@ -65,12 +65,6 @@ impl TypeTable for PostgresTypes {
             _ => Row::refused("nested columns need a wish").note("set types.COLUMN = \"json\" or \"drop\""),
         }
     }
-    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
-        named::parse(wish).map(|to| named::wished(self, from, &to))
-    }
-    fn names(&self) -> &'static str {
-        named::NAMES
-    }
     fn json(&self) -> Row {
         Row::widened("text", DataType::Utf8, Conversion::Json, "JSON text")
     }
@@ -111,9 +105,6 @@ impl TypeTable for SqliteTypes {
             }
             other => named::parse(other).map(|to| named::wished(self, from, &to)),
         }
-    }
-    fn names(&self) -> &'static str {
-        named::NAMES
     }
     fn json(&self) -> Row {
         Row::widened("TEXT", DataType::Utf8, Conversion::Json, "JSON text")

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 
 use super::csv::decoded;
 use super::walk::{self, Row, TypeTable};
-use super::{Conversion, Mapping, Wishes, named};
+use super::{Conversion, Mapping, Wishes};
 use crate::error::{Error, Kind, Result};
 
 /// Characters that Spark takes in no column name of a table without column mapping.
@@ -81,15 +81,6 @@ impl TypeTable for DeltaTypes {
                 None => Row::refused("a type inside it has no place in Delta").note("set types.COLUMN = \"json\" or \"drop\""),
             },
         }
-    }
-    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
-        named::parse(wish).map(|to| named::wished(self, from, &to))
-    }
-    fn names(&self) -> &'static str {
-        named::NAMES
-    }
-    fn json(&self) -> Row {
-        Row::widened("string", DataType::Utf8, Conversion::Json, "JSON text")
     }
 }
 

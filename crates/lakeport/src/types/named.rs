@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Option<DataType> {
 }
 
 /// The row of a type asked for: as the table has it where that is the same, else every value is checked.
-pub(super) fn wished(table: &dyn TypeTable, from: &DataType, to: &DataType) -> Row {
+pub(super) fn wished<T: TypeTable + ?Sized>(table: &T, from: &DataType, to: &DataType) -> Row {
     let natural = table.row(from);
     let target = table.row(to);
     if natural.target == target.target && !matches!(natural.verdict, Verdict::Refused(_)) {

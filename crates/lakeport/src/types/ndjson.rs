@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::csv::decoded;
 use super::walk::{self, Row, TypeTable};
-use super::{Conversion, Mapping, Wishes, named};
+use super::{Conversion, Mapping, Wishes};
 use crate::error::Result;
 
 /// The table.
@@ -45,12 +45,6 @@ impl TypeTable for NdjsonTypes {
             A::Map(..) | A::Struct(_) => Row::exact("object", data_type.clone(), Conversion::Keep),
             _ => Row::exact("array", data_type.clone(), Conversion::Keep),
         }
-    }
-    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
-        named::parse(wish).map(|to| named::wished(self, from, &to))
-    }
-    fn names(&self) -> &'static str {
-        named::NAMES
     }
     fn json(&self) -> Row {
         Row::widened("string", DataType::Utf8, Conversion::Json, "JSON text in a string")

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, Schema, TimeUnit};
 
 use super::csv::decoded;
 use super::walk::{self, Row, TypeTable};
-use super::{Conversion, Mapping, Wishes, named};
+use super::{Conversion, Mapping, Wishes};
 use crate::error::Result;
 
 /// 1677-09-21 to 2262-04-11 in whole seconds, in microseconds: the writer counts nanoseconds in 64 bits.
@@ -59,15 +59,6 @@ impl TypeTable for OrcTypes {
             A::Struct(_) => Row::refused("the writer has no nested columns").note("set types.COLUMN = \"flatten\", \"json\" or \"drop\""),
             _ => Row::refused("the writer has no nested columns").note("set types.COLUMN = \"json\" or \"drop\""),
         }
-    }
-    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
-        named::parse(wish).map(|to| named::wished(self, from, &to))
-    }
-    fn names(&self) -> &'static str {
-        named::NAMES
-    }
-    fn json(&self) -> Row {
-        Row::widened("string", DataType::Utf8, Conversion::Json, "JSON text")
     }
 }
 

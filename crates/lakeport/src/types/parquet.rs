@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 
 use super::csv::decoded;
 use super::walk::{self, Row, TypeTable};
-use super::{Conversion, Mapping, Wishes, named};
+use super::{Conversion, Mapping, Wishes};
 use crate::error::Result;
 
 /// The table, for a kind of reader.
@@ -59,12 +59,6 @@ impl TypeTable for ParquetTypes {
                 Some(to) => cast(kind(nested), to),
             },
         }
-    }
-    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
-        named::parse(wish).map(|to| named::wished(self, from, &to))
-    }
-    fn names(&self) -> &'static str {
-        named::NAMES
     }
     fn json(&self) -> Row {
         Row::widened("STRING", DataType::Utf8, Conversion::Json, "JSON text")

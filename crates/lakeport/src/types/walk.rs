@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 
-use super::{ColumnMapping, Conversion, Mapping, Verdict, Wish, Wishes};
+use super::{ColumnMapping, Conversion, Mapping, Verdict, Wish, Wishes, named};
 use crate::error::{Error, Kind, Result};
 
 /// The metadata by which a text field tells the type that its table declares: `varchar(7)`, `char(5)`.
@@ -84,7 +84,9 @@ pub trait TypeTable {
     fn row(&self, data_type: &DataType) -> Row;
 
     /// What it becomes as a type the user asked for, in lower case; `None` when the format has no such type.
-    fn wished(&self, from: &DataType, wish: &str) -> Option<Row>;
+    fn wished(&self, from: &DataType, wish: &str) -> Option<Row> {
+        named::parse(wish).map(|to| named::wished(self, from, &to))
+    }
 
     /// What a text becomes whose table declares its length, `varchar(7)`; `None` when the format has no use for it.
     fn declared(&self, declared: &str) -> Option<Row> {
@@ -93,10 +95,14 @@ pub trait TypeTable {
     }
 
     /// The names a wish may give, as a list in prose: `bool, integer and text`.
-    fn names(&self) -> &'static str;
+    fn names(&self) -> &'static str {
+        named::NAMES
+    }
 
     /// What a nested column becomes as JSON text.
-    fn json(&self) -> Row;
+    fn json(&self) -> Row {
+        Row::widened("string", DataType::Utf8, Conversion::Json, "JSON text")
+    }
 }
 
 /// Maps a whole schema; pure.
