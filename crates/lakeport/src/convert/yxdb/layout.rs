@@ -88,11 +88,15 @@ impl Kinds {
             Self::Float => DataType::Float32,
             Self::Double => DataType::Float64,
             // A positive number needs no sign, so all but the point may be digits.
-            Self::FixedDecimal(size, scale) => match u8::try_from(size - usize::from(scale > 0)) {
-                Ok(digits) if digits <= 38 => DataType::Decimal128(digits, scale),
-                Ok(digits) if digits <= 76 => DataType::Decimal256(digits, scale),
-                _ => DataType::Utf8,
-            },
+            Self::FixedDecimal(size, scale) => {
+                let digits = u8::try_from(size - usize::from(scale > 0)).unwrap_or(u8::MAX);
+                let fits = i8::try_from(digits).is_ok_and(|digits| (1..).contains(&digits) && scale <= digits);
+                match digits {
+                    ..=38 if fits => DataType::Decimal128(digits, scale),
+                    ..=76 if fits => DataType::Decimal256(digits, scale),
+                    _ => DataType::Utf8,
+                }
+            }
             Self::String(_) | Self::WString(_) | Self::VString | Self::VWString => DataType::Utf8,
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time32(TimeUnit::Second),

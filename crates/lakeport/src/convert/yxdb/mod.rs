@@ -13,6 +13,8 @@ use crate::types::{Mapping, Wishes, yxdb};
 use crate::verify::{Fingerprint, Verify};
 
 mod encode;
+#[doc(hidden)]
+pub mod fuzzing;
 mod layout;
 mod lzf;
 mod read;

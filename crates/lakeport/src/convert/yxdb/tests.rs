@@ -191,3 +191,11 @@ fn damaged_files_are_errors_and_never_more() {
         }
     }
 }
+
+proptest::proptest! {
+    /// The short form of the fuzz target.
+    #[test]
+    fn records_of_strangers_are_rows_or_errors(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2048)) {
+        super::fuzzing::yxdb(&bytes);
+    }
+}
