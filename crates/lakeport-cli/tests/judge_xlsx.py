@@ -24,9 +24,6 @@ def compare(path):
     for at, (name, values) in enumerate(columns):
         for row, expected in enumerate(values):
             found = rows[row][at]
-            # A cell that holds an empty text is read as one that holds nothing.
-            if expected == "" and found is None:
-                found = ""
             if isinstance(expected, (dt.datetime, dt.date)) and isinstance(found, dt.datetime):
                 expected = expected.replace(tzinfo=None) if isinstance(expected, dt.datetime) else dt.datetime(expected.year, expected.month, expected.day)
                 assert abs((found - expected).total_seconds()) < 0.0006, (name, row, expected, found)

@@ -1,34 +1,32 @@
-//! Excel `.xlsx`, written row by row in constant memory and read back through `calamine`.
+//! Excel `.xlsx`, written in constant memory and read back through `calamine`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, RecordBatch, StringBuilder,
-    Time32MillisecondBuilder, TimestampMillisecondBuilder,
+    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, RecordBatch, StringBuilder, Time32MillisecondBuilder,
+    TimestampMillisecondBuilder,
 };
-use arrow::datatypes::{
-    DataType, Date32Type, Field, Float64Type, Schema, SchemaRef, Time32MillisecondType, TimestampMillisecondType,
-};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use calamine::{DataRef, Reader, Xlsx as Book, open_workbook};
-use rust_xlsxwriter::{Color, Format as CellFormat, Workbook, Worksheet, XlsxError};
 
-use super::{Capability, FileDescription, Format, Opened, Writer, Written, read_back};
+use super::{Capability, FileDescription, Format, Opened, Writer, read_back};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
-use crate::types::{ColumnMapping, Mapping, Wishes, xlsx};
+use crate::types::{Mapping, Wishes, xlsx};
 use crate::verify::{Fingerprint, Verify};
 
+mod package;
+mod rows;
 mod sheet;
+mod table;
+mod write;
 
-/// Rows of a sheet below its header.
-const ROWS: u32 = 1_048_575;
-/// Days from Excel's day zero to 1970, for dates from 1900-03-01 on.
-const EPOCH: f64 = 25_569.0;
-const DAY: f64 = 86_400_000.0;
+use rows::{DAY, EPOCH};
+
 /// Rows of a batch read back.
 const BATCH: usize = 8192;
 
@@ -55,12 +53,8 @@ impl Format for Xlsx {
         xlsx::map(table, schema, wishes)
     }
 
-    fn create(&self, path: &Path, tables: &[&Mapping], _limits: &Limits) -> Result<Box<dyn Writer>> {
-        let mut workbook = Workbook::new();
-        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        workbook.set_tempdir(directory).map_err(|e| failed(e, path))?;
-        let tables = tables.iter().map(|m| Table::new(m)).collect();
-        Ok(Box::new(XlsxWriter { path: path.to_owned(), workbook, tables, taken: BTreeSet::new() }))
+    fn create(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Box<dyn Writer>> {
+        Ok(Box::new(write::XlsxWriter::create(path, tables, limits.cores)?))
     }
 
     fn read_back(&self, path: &Path, tables: &[&Mapping], verify: Verify, _limits: &Limits) -> Result<Vec<Fingerprint>> {
@@ -92,219 +86,6 @@ impl Format for Xlsx {
         let bytes = std::fs::metadata(path).wrap(Kind::SourceMissing, || format!("there is no file {}", path.display()))?.len();
         let tables = sheets(path)?.into_iter().map(|name| sheet::describe(path, name)).collect::<Result<_>>()?;
         Ok(FileDescription { format: "xlsx".into(), version: None, bytes, tables })
-    }
-}
-
-fn failed(error: XlsxError, path: &Path) -> Error {
-    let message = format!("cannot write {}", path.display());
-    // Through `wrap`, which tells a full disk from other failures.
-    Err::<(), _>(error)
-        .wrap(Kind::WriteFailed, || message.clone())
-        .err()
-        .unwrap_or_else(|| Error::new(Kind::WriteFailed, message))
-}
-
-/// One table on its way into sheets.
-struct Table {
-    mapping: Mapping,
-    formats: Vec<Option<CellFormat>>,
-    /// Sheets begun so far, and rows in the last.
-    sheets: usize,
-    sheet: usize,
-    in_sheet: u32,
-    rows: u64,
-}
-
-impl Table {
-    fn new(mapping: &Mapping) -> Self {
-        let formats = mapping.columns.iter().map(|c| number_format(c).map(|f| CellFormat::new().set_num_format(f))).collect();
-        Self { mapping: mapping.clone(), formats, sheets: 0, sheet: 0, in_sheet: 0, rows: 0 }
-    }
-
-    fn has(&self, fact: &str) -> bool {
-        self.mapping.facts.contains_key(fact)
-    }
-}
-
-/// How Excel shows the cells of a column.
-fn number_format(column: &ColumnMapping) -> Option<String> {
-    match &column.physical {
-        DataType::Date32 => Some("yyyy-mm-dd".into()),
-        DataType::Time32(_) => Some("hh:mm:ss.000".into()),
-        DataType::Timestamp(..) => Some("yyyy-mm-dd hh:mm:ss.000".into()),
-        DataType::Float64 if column.source_type.is_integer() => Some("0".into()),
-        DataType::Float64 => match column.source_type {
-            DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s)
-                if s > 0 =>
-            {
-                Some(format!("0.{}", "0".repeat(usize::from(s.unsigned_abs()))))
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// How wide a column is, in characters; from its type and name, never from the data.
-fn width(column: &ColumnMapping) -> f64 {
-    let by_type = match &column.physical {
-        DataType::Boolean => 8,
-        DataType::Date32 => 11,
-        DataType::Time32(_) => 13,
-        DataType::Timestamp(..) => 23,
-        DataType::Float64 => 14,
-        _ => 24,
-    };
-    let by_name = u32::try_from(column.name.chars().count().min(60)).unwrap_or(60) + 3;
-    f64::from(by_name.max(by_type))
-}
-
-struct XlsxWriter {
-    path: PathBuf,
-    workbook: Workbook,
-    tables: Vec<Table>,
-    taken: BTreeSet<String>,
-}
-
-impl XlsxWriter {
-    /// Begins the next sheet of a table: its name, header, widths and frozen first row.
-    fn begin(&mut self, index: usize) -> Result<()> {
-        let path = self.path.clone();
-        let table = &mut self.tables[index];
-        table.sheets += 1;
-        table.in_sheet = 0;
-        let name = xlsx::sheet_name(&table.mapping.table, table.sheets, &self.taken);
-        self.taken.insert(name.to_lowercase());
-        table.sheet = self.taken.len() - 1;
-        let header = CellFormat::new().set_bold().set_background_color(Color::RGB(0x00DD_E7F0));
-        let sheet = self.workbook.add_worksheet_with_constant_memory().map_err(|e| failed(e, &path))?;
-        let result = (|| {
-            sheet.set_name(&name)?;
-            if !table.has("freeze") {
-                sheet.set_freeze_panes(1, 0)?;
-            }
-            for (at, column) in (0u16..).zip(&table.mapping.columns) {
-                sheet.set_column_width(at, width(column))?;
-            }
-            for (at, column) in (0u16..).zip(&table.mapping.columns) {
-                sheet.write_string_with_format(0, at, &column.name, &header)?;
-            }
-            Ok(())
-        })();
-        result.map_err(|e| failed(e, &path))
-    }
-
-    /// Ends a sheet: its filter spans what was written.
-    fn end(&mut self, index: usize) -> Result<()> {
-        let table = &self.tables[index];
-        let last = u16::try_from(table.mapping.columns.len() - 1).unwrap_or(u16::MAX);
-        if table.has("autofilter") || table.in_sheet == 0 {
-            return Ok(());
-        }
-        let rows = table.in_sheet;
-        let sheet = self.workbook.worksheet_from_index(table.sheet);
-        sheet.and_then(|s| s.autofilter(0, 0, rows, last).map(|_| ())).map_err(|e| failed(e, &self.path))
-    }
-
-    fn row(sheet: &mut Worksheet, table: &Table, at: u32, batch: &RecordBatch, row: usize, path: &Path) -> Result<()> {
-        for (column, ((array, mapping), format)) in
-            (0u16..).zip(batch.columns().iter().zip(&table.mapping.columns).zip(&table.formats))
-        {
-            let result = if array.is_null(row) {
-                // The first cell of a row stands for it, even if all are empty.
-                if column > 0 {
-                    continue;
-                }
-                sheet.write_blank(at, column, &CellFormat::new().set_num_format("General;")).map(|_| ())
-            } else {
-                match array.data_type() {
-                    DataType::Boolean => sheet.write_boolean(at, column, array.as_boolean().value(row)).map(|_| ()),
-                    DataType::Utf8 => {
-                        let text = array.as_string::<i32>().value(row);
-                        check_text(text, mapping, table.rows + 1)?;
-                        sheet.write_string(at, column, text).map(|_| ())
-                    }
-                    _ => {
-                        let number = number(array.as_ref(), row);
-                        match format {
-                            Some(format) => sheet.write_number_with_format(at, column, number, format).map(|_| ()),
-                            None => sheet.write_number(at, column, number).map(|_| ()),
-                        }
-                    }
-                }
-            };
-            result.map_err(|e| failed(e, path))?;
-        }
-        Ok(())
-    }
-}
-
-/// A number, date or time as Excel counts it.
-fn number(array: &dyn Array, row: usize) -> f64 {
-    match array.data_type() {
-        DataType::Date32 => f64::from(array.as_primitive::<Date32Type>().value(row)) + EPOCH,
-        DataType::Time32(_) => f64::from(array.as_primitive::<Time32MillisecondType>().value(row)) / DAY,
-        DataType::Timestamp(..) => {
-            let millis = array.as_primitive::<TimestampMillisecondType>().value(row);
-            let (days, rest) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
-            // Both parts are small whole numbers, which doubles hold exactly.
-            let exact = |n: i64| i32::try_from(n).map_or(f64::NAN, f64::from);
-            exact(days) + EPOCH + exact(rest) / DAY
-        }
-        _ => array.as_primitive::<Float64Type>().value(row),
-    }
-}
-
-/// Stops on what XML has no character for; lengths are checked when the batch is shaped.
-fn check_text(text: &str, column: &ColumnMapping, row: u64) -> Result<()> {
-    let control = text.chars().find(|c| (*c < ' ' && !matches!(c, '\t' | '\n')) || matches!(c, '\u{fffe}' | '\u{ffff}'));
-    let Some(c) = control else { return Ok(()) };
-    Err(Error::new(Kind::ValueRefused, format!("a value of column `{}` fits into no cell", column.name))
-        .at("column", &column.name)
-        .because(format!("row {row}: it holds the control character U+{:04X}", u32::from(c)))
-        .help("replace it in SQL, or write the column as bytes"))
-}
-
-impl Writer for XlsxWriter {
-    fn write(&mut self, table: usize, batch: &RecordBatch) -> Result<()> {
-        for row in 0..batch.num_rows() {
-            let full = self.tables[table].in_sheet == ROWS;
-            if self.tables[table].sheets == 0 || full {
-                if self.tables[table].sheets > 0 && self.tables[table].has("rows") {
-                    return Err(Error::new(Kind::ValueRefused, "the table has more rows than a sheet")
-                        .because("a sheet holds 1,048,575 rows below its header".to_owned())
-                        .help("leave out rows = \"refuse\" in [job.NAME.xlsx] to continue on further sheets"));
-                }
-                if full {
-                    self.end(table)?;
-                }
-                self.begin(table)?;
-            }
-            let state = &self.tables[table];
-            let (at, index) = (state.in_sheet + 1, state.sheet);
-            let sheet = self.workbook.worksheet_from_index(index).map_err(|e| failed(e, &self.path))?;
-            Self::row(sheet, state, at, batch, row, &self.path)?;
-            self.tables[table].in_sheet += 1;
-            self.tables[table].rows += 1;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<Written> {
-        for index in 0..self.tables.len() {
-            if self.tables[index].sheets == 0 {
-                self.begin(index)?;
-            }
-            self.end(index)?;
-        }
-        let path = self.path.clone();
-        self.workbook.save(&path).map_err(|e| failed(e, &path))?;
-        let failed = || format!("cannot write {}", path.display());
-        let file = File::open(&path).wrap(Kind::WriteFailed, failed)?;
-        file.sync_all().wrap(Kind::WriteFailed, failed)?;
-        let bytes = file.metadata().wrap(Kind::WriteFailed, failed)?.len();
-        let rows = self.tables.iter().map(|t| t.rows).collect();
-        Ok(Written { path, bytes, format: "xlsx".into(), rows })
     }
 }
 
@@ -476,11 +257,11 @@ impl Cells {
                 DataRef::SharedString(v) => b.append_value(v),
                 _ => return None,
             },
-            Self::Date(b) => b.append_value(i32::try_from(whole(number? - EPOCH)?).ok()?),
+            Self::Date(b) => b.append_value(i32::try_from(whole(number? - f64::from(EPOCH))?).ok()?),
             Self::Time(b) => b.append_value(i32::try_from(whole(number? * DAY)?).ok()?),
             Self::Stamp(b) => {
                 let (days, rest) = (number?.floor(), number?.rem_euclid(1.0));
-                b.append_value(whole(days - EPOCH)? * 86_400_000 + whole(rest * DAY)?);
+                b.append_value(whole(days - f64::from(EPOCH))? * 86_400_000 + whole(rest * DAY)?);
             }
         }
         Some(())

@@ -406,6 +406,8 @@ pub struct XlsxOptions {
     pub freeze: bool,
     /// Whether the header has filters.
     pub autofilter: bool,
+    /// Whether each sheet's rows are an Excel table, with a name, a style and filters of its own.
+    pub table: bool,
 }
 
 /// What becomes of rows past 1,048,575.
@@ -421,7 +423,7 @@ pub enum SheetRows {
 
 impl Default for XlsxOptions {
     fn default() -> Self {
-        Self { rows: SheetRows::Continue, freeze: true, autofilter: true }
+        Self { rows: SheetRows::Continue, freeze: true, autofilter: true, table: false }
     }
 }
 
@@ -436,6 +438,9 @@ impl XlsxOptions {
         }
         if !self.autofilter {
             facts.insert("autofilter".into(), "false".into());
+        }
+        if self.table {
+            facts.insert("table".into(), "true".into());
         }
     }
 }

@@ -71,7 +71,7 @@ impl Shaper {
             let mut shaped = convert(column, &source, changed, self.rows).at("column", &column.name).during("convert values")?;
             if let Some(range) = column.range {
                 if shaped.data_type() == &DataType::Utf8 {
-                    shaped = of_length(column, shaped, range, changed, self.rows).at("column", &column.name)?;
+                    shaped = of_length(column, shaped, range.1, changed, self.rows).at("column", &column.name)?;
                 } else {
                     shaped = in_range(column, shaped, range, changed, self.rows).at("column", &column.name)?;
                 }
@@ -235,44 +235,26 @@ fn in_range(
         )))
 }
 
-/// Stops on texts that are too long, or empty where the target knows no empty text; with consent the one are cut and the other
-/// become NULL.
-fn of_length(
-    column: &ColumnMapping,
-    shaped: ArrayRef,
-    (least, greatest): (i64, i64),
-    changed: &mut u64,
-    before: u64,
-) -> Result<ArrayRef> {
+/// Stops on texts of more UTF-16 units than the target holds; with consent they are cut.
+fn of_length(column: &ColumnMapping, shaped: ArrayRef, greatest: i64, changed: &mut u64, before: u64) -> Result<ArrayRef> {
     let texts = shaped.as_string::<i32>();
-    let (least, greatest) = (usize::try_from(least).unwrap_or(0), usize::try_from(greatest).unwrap_or(usize::MAX));
+    let greatest = usize::try_from(greatest).unwrap_or(usize::MAX);
     // Bytes are at least as many as UTF-16 units: most texts need no counting.
     let long = |t: &str| t.len() > greatest && t.encode_utf16().count() > greatest;
-    let refused = |row: usize, why: String, help: String| {
-        let what = format!("a value of column `{}` cannot be kept as {}", column.name, column.target_type);
-        Err(Error::new(Kind::ValueRefused, what).because(format!("row {}: {why}", before + row as u64 + 1)).help(help))
-    };
-    let Some(row) = texts.iter().position(|t| t.is_some_and(|t| t.len() < least || long(t))) else { return Ok(shaped) };
+    let Some(row) = texts.iter().position(|t| t.is_some_and(long)) else { return Ok(shaped) };
     if !column.accepted {
-        let text = texts.value(row);
-        if text.len() < least {
-            let help = format!("leave such cells empty, like NULL, with --lossy={}", column.name);
-            return refused(row, "it is an empty text, which the target does not tell from NULL".into(), help);
-        }
-        let units = text.encode_utf16().count();
-        let help = format!(
-            "shorten or split it in SQL, cut it with --lossy={0}, or leave the column out with --types {0}=drop",
-            column.name
-        );
-        return refused(row, format!("it has {units} characters, the target holds {greatest}"), help);
+        let units = texts.value(row).encode_utf16().count();
+        let what = format!("a value of column `{}` cannot be kept as {}", column.name, column.target_type);
+        return Err(Error::new(Kind::ValueRefused, what)
+            .because(format!("row {}: it has {units} characters, the target holds {greatest}", before + row as u64 + 1))
+            .help(format!(
+                "shorten or split it in SQL, cut it with --lossy={0}, or leave the column out with --types {0}=drop",
+                column.name
+            )));
     }
     let mut kept = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
     for text in texts {
         match text {
-            Some(text) if text.len() < least => {
-                *changed += 1;
-                kept.append_null();
-            }
             Some(text) if long(text) => {
                 *changed += 1;
                 kept.append_value(cut(text, greatest));

@@ -22,10 +22,11 @@ const SPAN: &str = "1900-03-01 to 9999-12-31";
 const COLUMNS: usize = 16_384;
 /// Characters of a sheet's name.
 const NAME: usize = 31;
-/// UTF-16 units of a cell; an empty text is not told from an empty cell.
-const UNITS: (i64, i64) = (1, 32_767);
-const TEXTS: &str = "texts of 1 to 32,767 characters";
-const EMPTY: &str = "an empty text is not told from NULL; with --lossy=COLUMN such cells are left empty";
+/// UTF-16 units of the name of a column of an Excel table.
+const TABLE_NAME: usize = 255;
+/// UTF-16 units of a cell. An empty text is a cell with a text in it, NULL is no cell.
+const UNITS: (i64, i64) = (0, 32_767);
+const TEXTS: &str = "texts of up to 32,767 characters";
 
 /// The table.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,7 @@ impl TypeTable for XlsxTypes {
     #[rustfmt::skip]
     fn row(&self, data_type: &DataType) -> Row {
         use DataType as A;
-        let text = |conversion| Row { conversion, ..Row::checked("text", A::Utf8, TEXTS) }.range(UNITS).note(EMPTY);
+        let text = |conversion| Row { conversion, ..Row::checked("text", A::Utf8, TEXTS) }.range(UNITS);
         let as_text = |conversion, why: &str| Row::widened("text", A::Utf8, conversion, why).range(UNITS);
         match data_type {
             A::Null => as_text(Conversion::Nulls, "has no type; every cell is empty"),
@@ -115,8 +116,29 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
         // Any cell may be empty.
         column.nullable = true;
     }
+    if wishes.files.xlsx.table {
+        ensure_column_names(&mapping)?;
+    }
     wishes.files.xlsx.add_facts(&mut mapping.facts);
     Ok(mapping)
+}
+
+/// Stops on names that the columns of an Excel table cannot have.
+fn ensure_column_names(mapping: &Mapping) -> Result<()> {
+    let mut taken = BTreeSet::new();
+    for column in &mapping.columns {
+        let name = &column.name;
+        let help = "rename the column in SQL, or leave out table = true";
+        if name.is_empty() || name.encode_utf16().count() > TABLE_NAME || name.chars().any(char::is_control) {
+            let what = format!("`{name}` cannot be the name of a column of an Excel table");
+            return Err(Error::new(Kind::Unsupported, what).at("column", name).help(help));
+        }
+        if !taken.insert(name.to_lowercase()) {
+            let what = format!("an Excel table takes `{name}` for the name of another of its columns");
+            return Err(Error::new(Kind::DuplicateColumn, what).at("column", name).help(help));
+        }
+    }
+    Ok(())
 }
 
 /// A sheet's name that Excel takes: no `[]:*?/\`, no apostrophe at its ends, 31 characters, taken by no other sheet whatever the case.
