@@ -10,7 +10,7 @@ const ROWS: (u64, u64) = (10_000_000, 50_000);
 const PEAK: u64 = 512 * 1024 * 1024;
 
 /// Files by format, each with the column wishes it needs.
-const FILES: [(&str, &[&str]); 10] = [
+const FILES: [(&str, &[&str]); 11] = [
     ("t.hyper", &[]),
     ("t.csv", &[]),
     ("t.csv.gz", &[]),
@@ -21,6 +21,7 @@ const FILES: [(&str, &[&str]); 10] = [
     ("t.txt", &["id=drop", "x=drop", "amount=drop", "at=drop"]),
     ("t.yxdb", &[]),
     ("t.xlsx", &[]),
+    ("t.tde", &[]),
 ];
 
 #[test]
