@@ -101,7 +101,7 @@ fn jobs_side_by_side_run_under_one_budget() {
     let mib = |n: u64| n << 20;
     for name in ["a", "b", "d"] {
         assert_eq!((&limits(name)["memory"], &limits(name)["jobs"]), (&mib(256).into(), &4.into()), "{name}");
-        assert_eq!((&limits(name)["queue"], &limits(name)["copy"]), (&mib(8).into(), &mib(16).into()));
+        assert_eq!((&limits(name)["queue"], &limits(name)["copy"]), (&mib(2).into(), &mib(16).into()));
     }
     assert_eq!(limits("c")["memory"], mib(200));
     // More than there are jobs is as many as there are.

@@ -51,7 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: 1024 * MIB,
-            queue: 32 * MIB,
+            queue: 8 * MIB,
             batch_rows: 8192,
             copy: 64 * MIB,
             hyperd_memory: (machine_memory() / 2).max(1024 * MIB),

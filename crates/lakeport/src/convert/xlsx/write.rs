@@ -26,7 +26,7 @@ const ROWS: u32 = 1_048_575;
 /// The number of the first of them.
 const FIRST: u32 = 2;
 /// Bytes of a slice as Arrow; some five times that as XML.
-const SLICE: usize = 512 * 1024;
+const SLICE: usize = 128 * 1024;
 /// How hard to compress, of 9.
 const LEVEL: u32 = 4;
 
