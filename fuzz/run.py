@@ -30,9 +30,11 @@ def fuzz(target: str, seconds: int, cache: Path) -> dict:
     ]
     print(f"fuzzing {target} for {seconds} s", flush=True)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=HERE)
-    lines = []
+    lines, edges = [], "?"
     for line in process.stdout:
         lines = [*lines[-400:], line.rstrip()]
+        if found := re.search(r"cov: (\d+)", line):
+            edges = found[1]
     code = process.wait()
     text = "\n".join(lines)
 
@@ -45,7 +47,7 @@ def fuzz(target: str, seconds: int, cache: Path) -> dict:
     return {
         "seconds": last(r"in (\d+) second"),
         "runs": last(r"stat::number_of_executed_units:\s*(\d+)"),
-        "edges": last(r"cov: (\d+)"),
+        "edges": edges,
         "kept": str(len(list(corpus.iterdir()))),
         "peak": last(r"stat::peak_rss_mb:\s*(\d+)"),
         "end": last(r"(Done \d+ runs in \d+ second\(s\))") if code == 0 else f"**failed** ({last(r'SUMMARY: (.*)')})",

@@ -110,6 +110,10 @@ fn element(tag: &BytesStart<'_>) -> std::result::Result<Element, String> {
             continue;
         }
         let key = String::from_utf8_lossy(attribute.key.local_name().as_ref()).into_owned();
+        // `p:xmlns` names nothing.
+        if key == "xmlns" {
+            continue;
+        }
         attributes.push((key, attribute.unescape_value().map_err(|e| e.to_string())?.into_owned()));
     }
     Ok(Element { name, attributes, ..Element::default() })
@@ -242,6 +246,11 @@ mod tests {
         assert_eq!(root.name, "tsResponse");
         let error = api_error(&root).unwrap();
         assert_eq!(error, ApiError { code: 403_007, text: "Verboten & belegt: Café <x>".into() });
+    }
+
+    #[test]
+    fn no_attribute_is_called_like_a_namespace() {
+        assert_eq!(parse(b"<a :xmlns=\"u\" xmlns:b=\"v\" p:xmlns=\"w\" id=\"1\"/>").unwrap().attributes, [("id".into(), "1".into())]);
     }
 
     #[test]
