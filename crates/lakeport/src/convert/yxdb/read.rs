@@ -266,11 +266,13 @@ impl Builder {
             Self::Double(b) => number!(b, f64),
             Self::Decimal128(b, p, s) => {
                 let text = ascii(bytes).map_err(|()| wrong("number"))?;
+                let text = text.map(|t| plain_number(t, *s).ok_or_else(|| wrong("number"))).transpose()?;
                 let value = text.map(|t| parse_decimal::<Decimal128Type>(t, *p, *s)).transpose();
                 b.append_option(value.map_err(|_| wrong("number"))?);
             }
             Self::Decimal256(b, p, s) => {
                 let text = ascii(bytes).map_err(|()| wrong("number"))?;
+                let text = text.map(|t| plain_number(t, *s).ok_or_else(|| wrong("number"))).transpose()?;
                 let value = text.map(|t| parse_decimal::<Decimal256Type>(t, *p, *s)).transpose();
                 b.append_option(value.map_err(|_| wrong("number"))?);
             }
@@ -339,6 +341,15 @@ fn torn_in(field: &Field, why: &str) -> Error {
     torn(format!("field `{}` holds {why}", field.name))
 }
 
+/// A number whose digits all fit the scale; the parser would take an exponent, and drop what does not fit.
+fn plain_number(text: &str, scale: i8) -> Option<&str> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all_digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    let fits = fraction.trim_end_matches('0').len() <= usize::from(scale.unsigned_abs());
+    (all_digits(whole) && all_digits(fraction) && fits && whole.len() + fraction.len() > 0).then_some(text)
+}
+
 /// ASCII of fixed size with its NULL flag.
 fn ascii(bytes: &[u8]) -> std::result::Result<Option<&str>, ()> {
     let (text, flag) = bytes.split_at(bytes.len() - 1);
@@ -390,4 +401,19 @@ fn variable<'a>(
     };
     let end = from.checked_add(length).ok_or("a length beyond its record")?;
     rest.get(from..end).map(|v| Some(Cow::Borrowed(v))).ok_or("a length beyond its record")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_that_fit() {
+        for text in ["1", "-12.5", "+0.10", ".5", "1.", "1.2300"] {
+            assert_eq!(plain_number(text, 2), Some(text));
+        }
+        for text in ["", "-", ".", "1e3", "1.234", "0x1", "1 ", "--1", "1.2.3"] {
+            assert_eq!(plain_number(text, 2), None, "{text}");
+        }
+    }
 }
