@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import urllib.request
@@ -320,6 +321,13 @@ def client_refused(spark):
 CLIENT = [client_torture, client_published, client_failing, client_refused]
 
 
+def committing(spark):
+    """Published, and the driver does not hear of it any more."""
+    faults("publish:1:hang-after")
+    writer(spark.range(0, 1000, 1, 1), "tab:Committing").save()
+    print("committing: not killed", flush=True)
+
+
 def doomed(spark):
     """Each task writes a batch and then waits to be killed."""
 
@@ -392,7 +400,8 @@ def main(which):
         if not wanted or any(w.startswith("client") for w in wanted):
             client()
         print("all: done", flush=True)
-        # The last one needs no session of its own.
+        # The last two are under way when the driver is killed.
+        threading.Thread(target=committing, args=[spark], daemon=True).start()
         doomed(spark)
 
 
