@@ -323,6 +323,8 @@ CLIENT = [client_torture, client_published, client_failing, client_refused]
 
 def committing(spark):
     """Published, and the driver does not hear of it any more."""
+    # A thread of Python has one of the JVM's, which looks for data sources in its own session.
+    SparkSession._get_j_spark_session_class(spark._jvm).setActiveSession(spark._jsparkSession)
     faults("publish:1:hang-after")
     writer(spark.range(0, 1000, 1, 1), "tab:Committing").save()
     print("committing: not killed", flush=True)
@@ -336,7 +338,8 @@ def doomed(spark):
             time.sleep(600)
         return value
 
-    writer(spark.range(0, ROWS, 1, 4).select(udf(slow, "long")("id").alias("id")), "tab:Doomed").save()
+    # Two of the four cores, the others are for the write beside it.
+    writer(spark.range(0, ROWS, 1, 2).select(udf(slow, "long")("id").alias("id")), "tab:Doomed").save()
     return "not killed"
 
 
