@@ -250,7 +250,10 @@ mod tests {
 
     #[test]
     fn no_attribute_is_called_like_a_namespace() {
-        assert_eq!(parse(b"<a :xmlns=\"u\" xmlns:b=\"v\" p:xmlns=\"w\" id=\"1\"/>").unwrap().attributes, [("id".into(), "1".into())]);
+        assert_eq!(
+            parse(b"<a :xmlns=\"u\" xmlns:b=\"v\" p:xmlns=\"w\" id=\"1\"/>").unwrap().attributes,
+            [("id".into(), "1".into())]
+        );
     }
 
     #[test]
