@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# The limits.
+# What is wanted.
 PEAK_MIB = 60
 LEAST_RATIO = 1.0
 

@@ -50,10 +50,11 @@ pub(super) fn session(limits: &Limits, runtime: Arc<RuntimeEnv>, joins: Joins) -
     SessionContext::new_with_state(state)
 }
 
+/// Rows of a batch, in proportion to the pool.
 fn batch_rows(limits: &Limits) -> usize {
     let most = limits.batch_rows.max(1);
     let parts = WHOLE_BATCHES.div_ceil(pool(limits).max(1));
-    (most / parts.max(1)).max(SMALLEST_BATCH.min(most))
+    (most / parts).max(SMALLEST_BATCH.min(most))
 }
 
 /// How tables are joined.

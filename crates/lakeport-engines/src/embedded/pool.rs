@@ -89,19 +89,25 @@ impl Pool {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// So many of the twenty parts, in bytes.
+    fn part(&self, parts: usize) -> usize {
+        self.size / PARTS * parts
+    }
+
     /// What a reservation that holds so much may grow by.
     fn free(&self, class: Class, reserved: usize, used: &Used) -> usize {
         let left = self.size.saturating_sub(used.bytes());
-        let (parts, held, sharers) = match class {
+        // What others took beyond their own part is not the sorts' any more; merges keep theirs, for they have to end.
+        let lent = used.failing.bytes.saturating_sub(self.part(PARTS - SPILLING - MERGING));
+        let (part, held, sharers) = match class {
             Class::Fails => return left,
             // A merge outlives the sort it came from; no sort may hold what would then be too much for its own merge.
-            Class::Spills => (SPILLING, used.spilling, used.spilling.consumers.max(used.merging.consumers)),
-            Class::Merges => (MERGING, used.merging, used.merging.consumers),
+            Class::Spills => {
+                let sharers = used.spilling.consumers.max(used.merging.consumers);
+                (self.part(SPILLING).saturating_sub(lent), used.spilling, sharers)
+            }
+            Class::Merges => (self.part(MERGING), used.merging, used.merging.consumers),
         };
-        // What others took beyond their own part is shared out no more, or only to merges: those have to end.
-        let lent = used.failing.bytes.saturating_sub(self.size / PARTS * (PARTS - SPILLING - MERGING));
-        let lent = if class == Class::Spills { lent } else { 0 };
-        let part = (self.size / PARTS * parts).saturating_sub(lent);
         let share = (part / sharers.max(1)).saturating_sub(reserved);
         share.min(part.saturating_sub(held.bytes)).min(left)
     }

@@ -1,4 +1,4 @@
-//! Excel `.xlsx`, written in constant memory and read back through `calamine`.
+//! Excel `.xlsx`, written on all cores in bounded memory and read back through `calamine`.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use calamine::{DataRef, ExcelDateTime};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
+use super::rows::DAY;
 use super::{cells, sheets};
 use crate::convert::{ColumnDescription, Opened, TableDescription};
 use crate::error::{Error, Kind, Result, Wrap};
@@ -23,7 +24,6 @@ use crate::error::{Error, Kind, Result, Wrap};
 const WHOLE: f64 = 9_007_199_254_740_992.0;
 /// Rows, and bytes of texts, of a batch.
 const BATCH: (usize, usize) = (8192, 16 * 1024 * 1024);
-const DAY: f64 = 86_400_000.0;
 
 /// Opens a sheet by name; without one the first.
 pub(super) fn open(path: &Path, sheet: Option<&str>) -> Result<Opened> {

@@ -90,7 +90,7 @@ impl Kinds {
             // A positive number needs no sign, so all but the point may be digits.
             Self::FixedDecimal(size, scale) => {
                 let digits = u8::try_from(size - usize::from(scale > 0)).unwrap_or(u8::MAX);
-                let fits = i8::try_from(digits).is_ok_and(|digits| (1..).contains(&digits) && scale <= digits);
+                let fits = digits > 0 && i16::from(scale) <= i16::from(digits);
                 match digits {
                     ..=38 if fits => DataType::Decimal128(digits, scale),
                     ..=76 if fits => DataType::Decimal256(digits, scale),
