@@ -87,7 +87,7 @@ pub(crate) enum Command {
         /// What becomes of what is there.
         #[arg(long, default_value = "full", value_parser = mode)]
         mode: Mode,
-        /// How thoroughly to verify.
+        /// How thoroughly to verify; with --action, `full` downloads the data source before and after, and compares all rows.
         #[arg(long, value_enum, default_value = "fingerprint")]
         verify: VerifyArg,
         /// Change the data source in place instead: several make one change, all or nothing.
@@ -143,6 +143,9 @@ pub(crate) enum Command {
         /// How many old versions of a data source are kept.
         #[arg(long, value_name = "N", default_value_t = 5)]
         revisions: usize,
+        /// Hand out data sources as packages (.tdsx), as real servers do, and not as bare extracts.
+        #[arg(long)]
+        packages: bool,
     },
 }
 

@@ -13,7 +13,7 @@ use crate::index::{Datasource, Index, StoredFile};
 use crate::query::{Condition, Query};
 use crate::refusal::{Refusal, xml_response, xml_response_of};
 use crate::xml::Element;
-use crate::{App, time};
+use crate::{App, package, time};
 
 /// How much of a download is read at a time.
 const DOWNLOAD_BUFFER: usize = 256 * 1024;
@@ -72,26 +72,53 @@ pub(crate) fn delete(app: &App, id: &str) -> Result<Response, Refusal> {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET datasources/{id}/content`, and the page's own download: the stored bytes, streamed.
+/// `GET datasources/{id}/content`, as a package where that is set.
+pub(crate) async fn content(app: &App, id: &str) -> Result<Response, Refusal> {
+    if !app.options.packages {
+        return download(app, id).await;
+    }
+    let datasource = find(app, id)?;
+    let (file, name) = (app.store.file(&datasource.file.path), plain(&datasource.name));
+    let packed = app.store.staging()?;
+    let (packed, bytes) = tokio::task::spawn_blocking(move || package::pack(&file, &name, &packed).map(|bytes| (packed, bytes)))
+        .await
+        .map_err(|e| Refusal::internal(format!("packing broke down: {e}")))??;
+    // Once it is open its name is needed no more.
+    let body = open(&packed).await?;
+    Ok(attachment(&datasource.name, "tdsx", bytes, body))
+}
+
+/// The page's own download: the stored bytes, streamed.
 pub(crate) async fn download(app: &App, id: &str) -> Result<Response, Refusal> {
-    let datasource = app.store.read(|index| index.datasource(id).cloned()).ok_or_else(|| Refusal::no_datasource(id))?;
+    let datasource = find(app, id)?;
     serve(app, &datasource, &datasource.file).await
 }
 
 /// Streams a file of a data source.
 pub(crate) async fn serve(app: &App, datasource: &Datasource, stored: &StoredFile) -> Result<Response, Refusal> {
-    let file = open(&app.store.file(&stored.path)).await?;
-    let plain: String = datasource.name.chars().map(|c| if c.is_ascii_alphanumeric() || c == ' ' { c } else { '_' }).collect();
-    let encoded = utf8_percent_encode(&datasource.name, NON_ALPHANUMERIC);
-    let disposition = format!("name=\"tableau_datasource\"; filename=\"{plain}.hyper\"; filename*=UTF-8''{encoded}.hyper");
-    let mut response = Response::new(file);
+    let body = open(&app.store.file(&stored.path)).await?;
+    Ok(attachment(&datasource.name, "hyper", stored.bytes, body))
+}
+
+fn find(app: &App, id: &str) -> Result<Datasource, Refusal> {
+    app.store.read(|index| index.datasource(id).cloned()).ok_or_else(|| Refusal::no_datasource(id))
+}
+
+fn attachment(name: &str, ending: &str, bytes: u64, body: Body) -> Response {
+    let (plain, encoded) = (plain(name), utf8_percent_encode(name, NON_ALPHANUMERIC));
+    let disposition = format!("name=\"tableau_datasource\"; filename=\"{plain}.{ending}\"; filename*=UTF-8''{encoded}.{ending}");
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.bytes));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
     if let Ok(disposition) = HeaderValue::from_str(&disposition) {
         headers.insert(header::CONTENT_DISPOSITION, disposition);
     }
-    Ok(response)
+    response
+}
+
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == ' ' { c } else { '_' }).collect()
 }
 
 async fn open(path: &Path) -> Result<Body, Refusal> {

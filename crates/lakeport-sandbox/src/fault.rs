@@ -171,6 +171,15 @@ pub enum Effect {
     JobFails(Option<String>),
     /// The job that the call starts is cancelled by somebody.
     JobCancelled,
+    /// The job that the call starts ends as a success without doing anything.
+    JobDoesNothing,
+}
+
+impl Effect {
+    /// Whether it is about the job that a call starts, and not about the call.
+    fn is_of_a_job(&self) -> bool {
+        matches!(self, Self::JobNeverEnds | Self::JobFails(_) | Self::JobCancelled | Self::JobDoesNothing)
+    }
 }
 
 impl FromStr for Fault {
@@ -193,7 +202,7 @@ impl FromStr for Fault {
         let which = which_of(which).ok_or_else(|| bad(format!("{which:?} is neither *, a number from 1, 2-4 nor 2-")))?;
         let effect = effect_of(effect).map_err(bad)?;
         let starts_job = matches!(call, Call::Publish | Call::Data | Call::Any);
-        if matches!(effect, Effect::JobNeverEnds | Effect::JobFails(_) | Effect::JobCancelled) && !starts_job {
+        if effect.is_of_a_job() && !starts_job {
             return Err(bad("jobs are started by publish and data".into()));
         }
         Ok(Self { call, which, effect })
@@ -249,6 +258,7 @@ fn effect_of(text: &str) -> Result<Effect, String> {
         "job-fails" => Ok(Effect::JobFails(Some(value.unwrap_or("The sandbox was told to let this job fail.").to_owned()))),
         "job-fails-silently" => none(Effect::JobFails(None)),
         "job-cancelled" => none(Effect::JobCancelled),
+        "job-does-nothing" => none(Effect::JobDoesNothing),
         _ => Err(format!("there is no effect {word:?}")),
     }
 }
@@ -300,6 +310,7 @@ impl fmt::Display for Effect {
             Self::JobFails(Some(notes)) => write!(f, "job-fails={notes}"),
             Self::JobFails(None) => f.write_str("job-fails-silently"),
             Self::JobCancelled => f.write_str("job-cancelled"),
+            Self::JobDoesNothing => f.write_str("job-does-nothing"),
         }
     }
 }
@@ -319,6 +330,7 @@ mod tests {
             "upload-start:1:redirect=http://127.0.0.1:99/x?y=z",
             "data:1:job-fails=because: it must",
             "publish:*:job-fails-silently",
+            "data:1:job-does-nothing",
             "update:1:content-type=application/json",
             "projects:1:throttled",
         ] {

@@ -122,6 +122,9 @@ fn scope(session: &Session, method: &Method, call: &str, version: (u32, u32)) ->
         Call::Publish | Call::Data | Call::Update | Call::Datasource => "datasources",
         _ => return Ok(()),
     };
+    if verb == "read" && call.ends_with("/content") {
+        return granted(scopes, "tableau:datasources:download");
+    }
     if verb == "read" && granted(scopes, "tableau:content:read").is_ok() {
         return Ok(());
     }

@@ -53,6 +53,7 @@ pub(crate) enum Fate {
     NeverEnds,
     Fails(Option<String>),
     Cancelled,
+    DoesNothing,
 }
 
 impl Faults {
@@ -102,6 +103,7 @@ pub(crate) async fn apply(app: &Arc<App>, effect: Effect, line: Option<Line>, mu
         Effect::JobNeverEnds => return job(app, Fate::NeverEnds, request, next).await,
         Effect::JobFails(notes) => return job(app, Fate::Fails(notes.clone()), request, next).await,
         Effect::JobCancelled => return job(app, Fate::Cancelled, request, next).await,
+        Effect::JobDoesNothing => return job(app, Fate::DoesNothing, request, next).await,
         Effect::Slow(_) | Effect::Truncated | Effect::ContentType(_) => When::After,
     };
     let uri = request.uri().clone();
@@ -143,7 +145,7 @@ pub(crate) async fn apply(app: &Arc<App>, effect: Effect, line: Option<Line>, mu
             }
             answer
         }
-        Effect::JobNeverEnds | Effect::JobFails(_) | Effect::JobCancelled => answer,
+        Effect::JobNeverEnds | Effect::JobFails(_) | Effect::JobCancelled | Effect::JobDoesNothing => answer,
     }
 }
 

@@ -135,6 +135,7 @@ async fn run(app: &App, id: &str, fate: Option<Fate>, work: impl Future<Output =
         }
         Some(Fate::Fails(notes)) => Ended::Failed(notes),
         Some(Fate::Cancelled) => Ended::Cancelled,
+        Some(Fate::DoesNothing) => Ended::Done,
         Some(Fate::NeverEnds) => {
             // The end of the sandbox must not wait for it.
             app.stopping().await;

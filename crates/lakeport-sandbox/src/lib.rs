@@ -33,6 +33,7 @@ mod jobs;
 mod jwt;
 mod line;
 mod multipart;
+mod package;
 mod page;
 mod permissions;
 mod projects;
@@ -94,6 +95,8 @@ pub struct Options {
     pub data_limit: u64,
     /// How many revisions of a data source are kept, the current one included.
     pub revisions: usize,
+    /// Whether a data source is downloaded as a package (`.tdsx`), as from real servers, and not as the bare extract.
+    pub packages: bool,
     /// What goes wrong from the start.
     pub faults: Vec<Fault>,
 }
@@ -113,6 +116,7 @@ impl Options {
             job_time: Duration::from_millis(300),
             data_limit: 100_000_000,
             revisions: 5,
+            packages: false,
             faults: Vec::new(),
         }
     }

@@ -145,7 +145,7 @@ fn datasource_routes() -> Router<Arc<App>> {
         )
         .route(
             &format!("{one}/content"),
-            get(async |State(app): Shared, Path((_, _, id)): Item| datasources::download(&app, &id).await),
+            get(async |State(app): Shared, Path((_, _, id)): Item| datasources::content(&app, &id).await),
         )
         .route(
             &format!("{one}/tags"),

@@ -16,7 +16,10 @@ fn python() -> PathBuf {
 }
 
 async fn case(name: &str) -> Rig {
-    let rig = Rig::start().await;
+    case_on(Rig::start().await, name).await
+}
+
+async fn case_on(rig: Rig, name: &str) -> Rig {
     let work = rig.directory.path().join("work");
     std::fs::create_dir(&work).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/official_client.py");
@@ -101,4 +104,9 @@ async fn changes_rows_in_place_once_per_request_id() {
 #[tokio::test]
 async fn sees_jobs_fail_and_be_cancelled() {
     case("jobs").await;
+}
+
+#[tokio::test]
+async fn hands_out_packages() {
+    case_on(Rig::start_with(|options| options.packages = true).await, "packaged").await;
 }

@@ -9,6 +9,7 @@ import random
 import sys
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 # Read by the client when it is used; set before any case.
@@ -215,6 +216,22 @@ def download_and_delete(url: str) -> None:
     server.datasources.delete(new.id)
     refused("404004", server.datasources.get_by_id, new.id)
     assert list(TSC.Pager(server.datasources)) == []
+
+
+def packaged(url: str) -> None:
+    """A package holds a description and the very bytes of the extract."""
+    server = signed_in(url)
+    file = extract("file.hyper", 500)
+    new = server.datasources.publish(item(server, "Ganz, neu"), file, TSC.Server.PublishMode.CreateNew)
+    package = Path(server.datasources.download(new.id))
+    assert package.suffix == ".tdsx", package
+    with zipfile.ZipFile(package) as opened:
+        assert opened.testzip() is None
+        (description,) = [name for name in opened.namelist() if name.endswith(".tds")]
+        (inside,) = [name for name in opened.namelist() if name.endswith(".hyper")]
+        assert inside.startswith("Data/Extracts/") and inside in opened.read(description).decode()
+        opened.extract(inside)
+    assert sha256(inside) == sha256(file)
 
 
 def jwt(secret: str = "demo", lifetime: int = 300, **changed) -> str:
@@ -461,5 +478,5 @@ def jobs(url: str) -> None:
 
 if __name__ == "__main__":
     cases = [sign_in, projects, publish_modes, append, chunked, as_job, download_and_delete, sign_ins, describe, revisions, change,
-             jobs]
+             jobs, packaged]
     {case.__name__: case for case in cases}[sys.argv[2]](sys.argv[1])

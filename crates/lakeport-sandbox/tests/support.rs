@@ -16,8 +16,14 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::start(options(directory.path())).await.unwrap();
+        let mut options = options(directory.path());
+        change(&mut options);
+        let sandbox = Sandbox::start(options).await.unwrap();
         Self { sandbox, directory }
     }
 

@@ -6,6 +6,7 @@ use lakeport::config::Config;
 use lakeport::error::{Kind, Result, Wrap};
 use lakeport::export::Places;
 use lakeport::{Lakeport, Limits};
+use lakeport_sandbox::Options;
 use serde_json::{Value, json};
 
 use crate::args::{Args, Command};
@@ -27,7 +28,12 @@ pub(crate) async fn dispatch(args: Args, output: &Output) -> u8 {
         Command::Formats => learn::formats(output),
         Command::Explain { code } => learn::explain(code.as_deref(), output),
         Command::Completions { shell } => learn::completions(*shell),
-        Command::Sandbox { port, data, fault, revisions } => serve::sandbox(*port, data, fault, *revisions, output).await,
+        Command::Sandbox { port, data, fault, revisions, packages } => {
+            let mut options = Options::new(data);
+            (options.port, options.revisions, options.packages) = (*port, *revisions, *packages);
+            options.faults.clone_from(fault);
+            serve::sandbox(options, output).await
+        }
         _ => match open(&args) {
             Ok(lakeport) => return with_lakeport(args, lakeport, output).await,
             Err(e) => Err(e),
