@@ -226,3 +226,71 @@ fn files_of_formats_with_their_own_reader_are_sources() {
     desk.write("broken.avro", b"Obj\x01 and no more");
     desk.run(&["convert", "broken.avro", "x.csv"]).fails(3, "E131");
 }
+
+#[test]
+fn extracts_are_sources() {
+    let desk = Desk::new();
+    // Written by the vendor's own library: every type with its extremes and NULL, and a table of several blocks.
+    desk.python(
+        r#"
+import zipfile
+from tableauhyperapi import *
+with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": "", "default_database_version": "3"}) as h:
+    with Connection(h.endpoint, "all.hyper", CreateMode.CREATE_AND_REPLACE) as c:
+        c.execute_command('create schema "Extract"')
+        c.execute_command('create table "Extract"."types" (n int, b bool, i2 smallint, i4 int, i8 bigint, f8 double precision, d9 numeric(9,2), '
+            'd38 numeric(38,10), t text, v varchar(10), raw bytes, d date, tm time, ts timestamp, tz timestamptz, g geography)')
+        c.execute_command("insert into \"Extract\".\"types\" values (1, true, -32768, 2147483647, -9223372036854775808, 'NaN', -1234567.89, "
+            "1234567890123456789012345678.0123456789, 'ü''山\n', 'vier', '\\x00ff', '0001-01-01', '23:59:59.999999', '9999-12-31 23:59:59.999999', "
+            "'2026-11-28 01:02:03.000004+00', 'point(1 2)')")
+        c.execute_command('insert into "Extract"."types" (n) values (2)')
+        c.execute_command('create table "Extract"."many" as (select i as n, \'row \' || cast(i as text) as t from generate_series(1, 300000) as s(i))')
+        c.execute_command('create table "Extract"."none" (n int not null)')
+    with Connection(h.endpoint, "one.hyper", CreateMode.CREATE_AND_REPLACE) as c:
+        c.execute_command('create table "Orders" as (select i as n from generate_series(1, 10) as s(i))')
+with zipfile.ZipFile("book.tdsx", "w", zipfile.ZIP_DEFLATED) as z:
+    z.writestr("book.tds", "<datasource/>")
+    z.write("one.hyper", "Data/Extracts/one.hyper")
+"#,
+    );
+    desk.run(&["convert", "all.hyper#types", "types.parquet"]).ok().says("2 rows");
+    desk.run(&["convert", "all.hyper#Extract.many", "many.parquet", "--verify", "full"]).ok().says("300,000 rows");
+    desk.run(&["convert", "all.hyper#none", "none.csv"]).ok();
+    desk.run(&["convert", "all.hyper#many", "some.parquet", "--where", "n % 1000 = 0"]).ok().says("300 rows");
+    desk.run(&["convert", "book.tdsx", "one.parquet"]).ok().says("10 rows");
+    desk.run(&["convert", "one.hyper", "again.hyper"]).ok().says("10 rows");
+    desk.run(&["describe", "book.tdsx"]).ok().says("one/public.Orders").says("10 rows");
+    desk.run(&["convert", "all.hyper", "x.csv"]).fails(2, "E124").says("several tables");
+    desk.run(&["convert", "all.hyper#nobody", "x.csv"]).fails(2, "E124").says("Extract.many");
+    desk.write("bad.hyper", b"no extract");
+    desk.run(&["convert", "bad.hyper", "x.csv"]).fails(3, "E131");
+    assert_eq!(std::fs::read_to_string(desk.path().join("none.csv")).unwrap().trim(), "n");
+    let read = desk.python(
+        r#"
+import pyarrow as pa, pyarrow.parquet as pq
+table = pq.read_table("types.parquet")
+print([(f.name, str(f.type)) for f in table.schema])
+at = table.schema.get_field_index("tz")
+table = table.set_column(at, "tz", table["tz"].cast(pa.int64()))
+row, nulls = table.sort_by("n").to_pylist()
+assert all(v is None for k, v in nulls.items() if k != "n"), nulls
+print(list(row.values()))
+many = pq.read_table("many.parquet").sort_by("n")
+assert many["n"].to_pylist() == list(range(1, 300001)) and all(t == f"row {n}" for n, t in zip(many["n"].to_pylist(), many["t"].to_pylist()))
+"#,
+    );
+    let lines: Vec<&str> = read.lines().collect();
+    assert!(
+        lines[0].contains("('d38', 'decimal128(38, 10)')") && lines[0].contains("('tz', 'timestamp[us, tz=UTC]')"),
+        "{}",
+        lines[0]
+    );
+    for value in [
+        "1, True, -32768, 2147483647, -9223372036854775808, nan, Decimal('-1234567.89')",
+        "Decimal('1234567890123456789012345678.0123456789'), \"ü'山\\n\", 'vier', b'\\x00\\xff', datetime.date(1, 1, 1)",
+        "datetime.time(23, 59, 59, 999999), datetime.datetime(9999, 12, 31, 23, 59, 59, 999999)",
+        "1795827723000004, 'POINT(1.0000000 2.0000000)'",
+    ] {
+        assert!(lines[1].contains(value), "no {value} in {}", lines[1]);
+    }
+}

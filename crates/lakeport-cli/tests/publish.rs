@@ -1,5 +1,6 @@
 //! From a lake to the sandbox: the whole way, with the sandbox's own reading of the file as a judge.
 
+use crate::faults::ask;
 use crate::support::{Desk, Done, Sandbox};
 
 fn run(desk: &Desk, args: &[&str]) -> Done {
@@ -201,4 +202,85 @@ fn rows_change_in_place_in_pieces_and_once() {
     assert_eq!(rows(), 89_000);
     run(&desk, &[&change[..], &["--fallback", "whole.hyper"]].concat()).ok().says("published");
     assert_eq!(rows(), 30_000);
+}
+
+/// How many rows of the one data source have a mark, by the vendor's own reader.
+fn marked(desk: &Desk, sandbox: &Sandbox, mark: &str) -> u64 {
+    let id = sandbox.datasources()[0]["id"].as_str().unwrap().to_owned();
+    desk.write("there.hyper", ask(&sandbox.url, "GET", &format!("/sandbox/datasources/{id}/file"), ""));
+    let count = format!("select count(*) from \"Extract\".\"Extract\" where \"mark\" = '{mark}'");
+    let said = desk.python(&format!(
+        "from tableauhyperapi import *\n\
+         with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={{'log_config': ''}}) as h:\n\
+         \x20   with Connection(h.endpoint, 'there.hyper') as c:\n        print(c.execute_scalar_query({count:?}))"
+    ));
+    said.trim().parse().unwrap()
+}
+
+#[test]
+fn rows_of_a_change_are_compared_one_by_one() {
+    let desk = Desk::new();
+    // What real servers hand out: a package with the extract in it.
+    let sandbox = Sandbox::start_with(&desk, &["--packages"]);
+    desk.write("lakeport.toml", sandbox.toml(""));
+    let types = "import decimal, datetime, math\nD = decimal.Decimal\nday = datetime.date(2026, 1, 1)\n\
+                 def table(name, ids, mark):\n    n = len(ids)\n    pq.write_table(pa.table({\n\
+                 \x20       'id': pa.array(ids, pa.int64()), 'mark': [mark] * n, \n\
+                 \x20       'amount': pa.array([None if (i or 0) % 7 == 0 else D(i) / 100 for i in ids], pa.decimal128(30, 2)),\n\
+                 \x20       'x': [math.nan if (i or 0) % 5 == 0 else None if (i or 0) % 11 == 0 else i / 3 for i in ids],\n\
+                 \x20       'day': [day] * n, 'raw': [b'\\x00' * 3] * n, 'empty': pa.array([None] * n, pa.string())}), name)\n";
+    desk.python(&format!(
+        "import pyarrow as pa, pyarrow.parquet as pq\n{types}\
+         table('whole.parquet', [*range(1, 1001), 7, 7], 'old')\n\
+         table('some.parquet', [*range(990, 1011)], 'new')\n\
+         table('twice.parquet', [1, 2, 2, 3], 'new')"
+    ));
+    for name in ["whole", "some", "twice"] {
+        desk.run(&["convert", &format!("{name}.parquet"), &format!("{name}.hyper")]).ok();
+    }
+    run(&desk, &["publish", "whole.hyper", "tab:Orders"]).ok();
+    let change = |file: &str, action: &str, more: &[&str]| {
+        let args = ["publish", file, "tab:Orders", "--action", action, "--verify", "full"];
+        let key = ["--key", "id"];
+        run(&desk, &[&args[..], if action == "insert" || action == "replace" { &[] } else { &key }, more].concat())
+    };
+    let marks = |mark: &str| marked(&desk, &sandbox, mark);
+    change("some.hyper", "upsert", &[]).ok().says("verified: all 1012 rows");
+    assert_eq!(marks("new"), 21);
+    change("some.hyper", "delete", &[]).ok().says("verified: all 991 rows");
+    assert_eq!(marks("new"), 0);
+    change("some.hyper", "insert", &[]).ok().says("verified: all 1012 rows");
+    change("some.hyper", "delete,insert", &[]).ok().says("verified: all 1012 rows");
+    let told = change("some.hyper", "update", &["--json"]).ok().json();
+    assert!(told["receipt"]["notes"].to_string().contains("verified: all 1012 rows"), "{told}");
+    // A repeat that the server knows does nothing, and the rows are there once.
+    change("some.hyper", "insert", &[]).ok().says("21 of the rows sent were there already");
+    assert_eq!((marks("old"), marks("new")), (991, 21));
+    change("some.hyper", "insert", &["--change-id", "again"]).ok().says("verified: all 1033 rows");
+
+    // A job that ends well says nothing of the rows: with less than `full` a lost change passes.
+    let lost = |file: &str, action: &str| {
+        ask(&sandbox.url, "POST", "/sandbox/faults", "data:*:job-does-nothing");
+        let done = change(file, action, &["--change-id", "lost"]);
+        ask(&sandbox.url, "DELETE", "/sandbox/faults", "");
+        done
+    };
+    lost("whole.hyper", "insert").fails(7, "E301").says("1002 rows are missing, 0 are not expected").says("mark = old");
+    lost("some.hyper", "delete").fails(7, "E301").says("0 rows are missing, 42 are not expected").says("mark = new");
+    lost("whole.hyper", "replace").fails(7, "E301").says("rows are missing");
+    assert_eq!((marks("old"), marks("new")), (991, 42));
+    change("whole.hyper", "replace", &[]).ok().says("verified: all 1002 rows");
+    // A download that breaks off is begun anew.
+    ask(&sandbox.url, "POST", "/sandbox/faults", "datasource:2:truncated");
+    change("some.hyper", "upsert", &["--change-id", "torn"]).ok().says("verified: all 1012 rows");
+    ask(&sandbox.url, "DELETE", "/sandbox/faults", "");
+    // Two rows of one key: nobody can say which of them should win.
+    change("twice.hyper", "upsert", &[]).fails(6, "E204").says("1 values of the key stand in several rows");
+    run(&desk, &["publish", "some.hyper", "tab:Orders", "--action", "upsert", "--key", "id"]).ok().says("rows were not compared");
+    // In pieces, too.
+    let bytes = std::fs::metadata(desk.path().join("whole.hyper")).unwrap().len();
+    desk.write("lakeport.toml", sandbox.toml(&format!("change_limit = \"{}\"", bytes * 3 / 4)));
+    change("whole.hyper", "delete,insert", &["--change-id", "pieces"]).ok().says("verified: all 1012 rows");
+    let left: Vec<String> = desk.files().into_iter().filter(|f| f.contains("before-") || f.contains("after-")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

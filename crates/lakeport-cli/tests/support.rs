@@ -88,7 +88,9 @@ impl Desk {
 
     /// The binary, not yet started, with nothing of the machine's own configuration.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lakeport"));
+        // Long batteries measure the release build.
+        let binary = std::env::var_os("LAKEPORT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_lakeport").into());
+        let mut command = Command::new(binary);
         command.args(args).current_dir(self.path()).env("XDG_CONFIG_HOME", self.path().join("no-config")).env("NO_COLOR", "1");
         command.env(MARK, self.path()).env("XDG_STATE_HOME", self.path().join("sandbox/xdg"));
         command.stdin(Stdio::null());
@@ -165,7 +167,12 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn start(desk: &Desk) -> Self {
+        Self::start_with(desk, &[])
+    }
+
+    pub(crate) fn start_with(desk: &Desk, more: &[&str]) -> Self {
         let mut command = desk.command(&["sandbox", "--port", "0", "--data", "sandbox", "--json"]);
+        command.args(more);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut text = String::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {

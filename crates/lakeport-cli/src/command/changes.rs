@@ -4,11 +4,12 @@ use std::path::Path;
 
 use lakeport::Lakeport;
 use lakeport::config::Reference;
+use lakeport::convert::hyper::compare;
 use lakeport::convert::hyper::cut::{Contents, Cutter};
 use lakeport::convert::{FileDescription, TableDescription};
 use lakeport::error::{Context, Error, Kind, Result};
 use lakeport::export::Mode;
-use lakeport::export::tableau::{Action, Change, Cut, Match, TableName, Verb};
+use lakeport::export::tableau::{Action, Change, Check, Cut, Match, TableName, Verb};
 use lakeport::run::Event;
 use lakeport::verify::Verify;
 use serde_json::json;
@@ -49,6 +50,17 @@ pub(super) async fn change(lakeport: &Lakeport, wanted: &Wanted<'_>, output: &Ou
     if let Some(missing) = wanted.key.iter().find(|k| !table.columns.iter().any(|c| c.name == **k)) {
         return Err(Error::new(Kind::Usage, format!("--key names column `{missing}`, which the file does not have")));
     }
+    let matched = wanted.actions.iter().any(|a| matches!(a, ActionArg::Update | ActionArg::Upsert));
+    if matched && wanted.verify > Verify::None {
+        let doubled = tokio::task::block_in_place(|| compare::doubled(wanted.file, table, wanted.key, &lakeport.limits))?;
+        if doubled > 0 {
+            let message =
+                format!("{} values of the key stand in several rows: which of them wins is not defined", human::grouped(doubled));
+            return Err(Error::new(Kind::ValueRefused, message)
+                .help("name all columns of the key, or leave one row of each; --verify none sends it as it is")
+                .at("file", wanted.file.display()));
+        }
+    }
     let (actions, contents) = actions(wanted, table);
     let change = Change {
         name,
@@ -73,8 +85,12 @@ pub(super) async fn change(lakeport: &Lakeport, wanted: &Wanted<'_>, output: &Ou
         })
     };
     let cut = Cut { rows: table.rows, piece: &piece };
+    let work = lakeport.home().join("work");
+    let check = Check { work: &work, table, limits: &lakeport.limits };
     let changed = site
-        .update(&change, Some(&cut), &|done, total| progress.on(to, Event::Uploaded(done, total)))
+        .update(&change, Some(&cut), (wanted.verify == Verify::Full).then_some(check), &|done, total| {
+            progress.on(to, Event::Uploaded(done, total))
+        })
         .await
         .at("environment", &environment);
     progress.done(to);
@@ -87,7 +103,14 @@ pub(super) async fn change(lakeport: &Lakeport, wanted: &Wanted<'_>, output: &Ou
         }
         (Err(e), _) => return Err(e),
     };
-    let text = format!("changed {to}\n  {} row(s) sent, {}", human::grouped(table.rows), receipt.way);
+    let mut text = format!("changed {to}\n  {} row(s) sent, {}", human::grouped(table.rows), receipt.way);
+    for note in &receipt.notes {
+        text.push_str("\n  ");
+        text.push_str(note);
+    }
+    if wanted.verify < Verify::Full {
+        text.push_str("\n  the server's job succeeded; its rows were not compared (--verify full downloads and compares them)");
+    }
     output.result(if output.quiet { "" } else { &text }, json!({ "receipt": value(&receipt), "rows": [table.rows] }));
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::source::PlainScan;
 use crate::types::{Mapping, Wishes};
 use crate::verify::{Fingerprint, Verify};
 
+pub(crate) mod archive;
 pub mod avro;
 mod crew;
 pub mod csv;
@@ -28,6 +29,7 @@ pub mod manifest;
 pub mod ndjson;
 pub mod orc;
 mod output;
+pub mod package;
 pub mod parquet;
 pub mod parts;
 pub mod read_back;
@@ -82,6 +84,12 @@ pub trait Format: Send + Sync + fmt::Debug {
     /// Whether the format has an engine of its own that can load a plain read.
     fn has_engine(&self) -> bool {
         false
+    }
+
+    /// How many partitions are worth reading side by side on so many cores; where writing is the slow part, more of them only
+    /// hold memory.
+    fn readers(&self, cores: usize) -> usize {
+        cores
     }
 
     /// Says whether the format's own engine can load this plain read exactly as mapped, and if not, why not; pure.
@@ -282,7 +290,7 @@ impl Formats {
             Box::new(ingest::Ingest { sqlite: true }),
             Box::new(yxdb::Yxdb),
             Box::new(tde::Tde),
-            Box::new(tde::Package),
+            Box::new(package::Package::default()),
         ];
         Self { all: all.into_iter().map(Arc::from).collect() }
     }

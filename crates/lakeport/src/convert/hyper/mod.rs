@@ -9,18 +9,20 @@ use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 
-use super::{Capability, FileDescription, Format, Writer};
+use super::{Capability, FileDescription, Format, Opened, Writer};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 use crate::source::{PlainScan, PlainSource};
 use crate::types::{Conversion, Mapping, Verdict, Wishes, hyper};
 use crate::verify::{Fingerprint, Verify};
 
+pub mod compare;
 pub mod cut;
 pub mod install;
+mod open;
 pub mod process;
 mod read_back;
-mod sql;
+pub(crate) mod sql;
 mod write;
 
 use process::{Hyperd, Watchers};
@@ -101,6 +103,10 @@ impl Format for Hyper {
         Ok(Box::new(write::HyperWriter::create(self.hyperd(limits)?, path, tables, limits).during("create the .hyper file")?))
     }
 
+    fn open(&self, path: &Path, table: Option<&str>, limits: &Limits) -> Result<Opened> {
+        open::open(self.hyperd(limits)?, path, table)
+    }
+
     fn read_back(&self, path: &Path, tables: &[&Mapping], verify: Verify, limits: &Limits) -> Result<Vec<Fingerprint>> {
         let connection = self.hyperd(limits)?.read(path).during("read the file back")?;
         tables
@@ -114,7 +120,7 @@ impl Format for Hyper {
     fn describe(&self, path: &Path, limits: &Limits) -> Result<FileDescription> {
         let bytes = std::fs::metadata(path).wrap(Kind::SourceMissing, || format!("there is no file {}", path.display()))?.len();
         let connection = self.hyperd(limits)?.read(path)?;
-        let tables = read_back::tables(&connection, path)?;
+        let tables = read_back::tables(&connection, process::DATABASE, path)?;
         Ok(FileDescription { format: "hyper".into(), version: None, bytes, tables })
     }
 

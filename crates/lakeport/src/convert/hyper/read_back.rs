@@ -2,13 +2,12 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use hyperdb_api::{Connection, Row};
 
-use super::process::DATABASE;
 use super::sql;
 use crate::convert::{ColumnDescription, TableDescription};
 use crate::error::{Context, Error, Kind, Result, Wrap};
@@ -114,39 +113,45 @@ fn readable(column: &crate::types::ColumnMapping) -> String {
     if column.target_type == "GEOGRAPHY" { format!("CAST({name} AS TEXT) AS {name}") } else { name }
 }
 
+/// Blocks that hyperd is ahead of whoever reads them.
+pub(super) const AHEAD: usize = 8;
+
 /// Streams a query's result as Arrow batches; at most a few blocks are in memory.
 pub(super) fn stream(connection: &Connection, query: &str, each: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
-    let client =
-        connection.tcp_client().ok_or_else(|| Error::new(Kind::Unexpected, "the connection to hyperd is no TCP connection"))?;
-    let (sender, blocks) = sync_channel::<Vec<u8>>(8);
-    let copy = format!("COPY ({query}) TO STDOUT WITH (FORMAT ARROWSTREAM)");
+    let (sender, blocks) = sync_channel::<Vec<u8>>(AHEAD);
     std::thread::scope(|scope| {
         // The client pushes and Arrow's reader pulls; a channel of bounded length joins them.
-        let pushing = scope.spawn(move || {
-            let mut sink = Blocks(sender);
-            client.copy_out_to_writer(&copy, &mut sink)
-        });
+        let pushing = scope.spawn(move || copy_out(connection, query, Kind::VerifyFailed, &mut Blocks(sender)));
         let pulled = pull(blocks, each);
         let pushed = pushing.join().map_err(|_| Error::new(Kind::Unexpected, "the thread reading from hyperd panicked"))?;
         // When we stopped pulling, the push fails for that reason only.
         pulled?;
-        pushed.map(|_| ()).wrap(Kind::VerifyFailed, || "hyperd cannot read the table".into())
+        pushed
     })
+}
+
+/// Has hyperd write a query's result as an Arrow stream; `kind` is what a failure of its means.
+pub(super) fn copy_out(connection: &Connection, query: &str, kind: Kind, sink: &mut Blocks) -> Result<()> {
+    let client =
+        connection.tcp_client().ok_or_else(|| Error::new(Kind::Unexpected, "the connection to hyperd is no TCP connection"))?;
+    let copied = client.copy_out_to_writer(&format!("COPY ({query}) TO STDOUT WITH (FORMAT ARROWSTREAM)"), sink);
+    copied.map(drop).wrap(kind, || "hyperd cannot read the table".into())
 }
 
 fn pull(blocks: Receiver<Vec<u8>>, each: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
     let unreadable = || "hyperd's answer is no Arrow stream".to_owned();
     // No first block means that the query failed; the pushing side knows why.
     let Ok(block) = blocks.recv() else { return Ok(()) };
-    let reader = BlockReader { blocks, block, at: 0 };
-    let batches = arrow::ipc::reader::StreamReader::try_new(reader, None).wrap(Kind::VerifyFailed, unreadable)?;
+    let batches =
+        arrow::ipc::reader::StreamReader::try_new(BlockReader::new(blocks, block), None).wrap(Kind::VerifyFailed, unreadable)?;
     for batch in batches {
         each(batch.wrap(Kind::VerifyFailed, unreadable)?)?;
     }
     Ok(())
 }
 
-struct Blocks(std::sync::mpsc::SyncSender<Vec<u8>>);
+/// Where the pushing side puts its blocks.
+pub(super) struct Blocks(pub(super) SyncSender<Vec<u8>>);
 
 impl std::io::Write for Blocks {
     fn write(&mut self, block: &[u8]) -> std::io::Result<usize> {
@@ -158,10 +163,18 @@ impl std::io::Write for Blocks {
     }
 }
 
-struct BlockReader {
+/// The blocks as one stream of bytes.
+pub(super) struct BlockReader {
     blocks: Receiver<Vec<u8>>,
     block: Vec<u8>,
     at: usize,
+}
+
+impl BlockReader {
+    /// Begins with a block that was taken already.
+    pub(super) fn new(blocks: Receiver<Vec<u8>>, block: Vec<u8>) -> Self {
+        Self { blocks, block, at: 0 }
+    }
 }
 
 impl Read for BlockReader {
@@ -179,10 +192,10 @@ impl Read for BlockReader {
     }
 }
 
-/// The user's tables of an opened database, with columns and rows.
-pub(super) fn tables(connection: &Connection, path: &Path) -> Result<Vec<TableDescription>> {
+/// The user's tables of an opened database, with columns and rows; `path` is for errors.
+pub(super) fn tables(connection: &Connection, database: &str, path: &Path) -> Result<Vec<TableDescription>> {
     // Asked of the catalog itself: the client's helpers refuse names of more than 63 bytes.
-    let file = sql::name(DATABASE);
+    let file = sql::name(database);
     let catalog = format!(
         "SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'n' ELSE 'y' END \
          FROM {file}.pg_catalog.pg_attribute a JOIN {file}.pg_catalog.pg_class c ON a.attrelid = c.oid \

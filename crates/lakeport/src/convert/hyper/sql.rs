@@ -11,7 +11,7 @@ use crate::verify::{MODULUS, Measure, SUMMED_DIGITS, TEXT_PREFIX, measure};
 pub(super) const SCHEMA: &str = "Extract";
 
 /// A quoted identifier.
-pub(super) fn name(text: &str) -> String {
+pub(crate) fn name(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 use crate::source::PlainScan;
 use crate::types::Mapping;
-use crate::verify::Verify;
+use crate::verify::{Accumulator, Verify};
 
 /// Bytes of encoded batches handed over at a time.
 const BLOCK: usize = 1024 * 1024;
@@ -191,10 +191,13 @@ impl Writer for HyperWriter {
             .map(|group| sql::plain_select(&self.tables[table], scan, group))
             .collect::<Option<_>>()
             .ok_or_else(|| Error::new(Kind::Unexpected, "a plain read names a column or group it does not have"))?;
+        let tables = Arc::clone(&self.tables);
+        if selects.is_empty() {
+            return Ok(Box::new(move || Ok(Accumulator::new(&tables[table], verify).finish())));
+        }
         let from = format!("({})", selects.join(" UNION ALL "));
         // On a connection of its own, so that hyperd measures with the cores its loader leaves idle.
         let connection = self.hyperd.connect_bare()?;
-        let tables = Arc::clone(&self.tables);
         Ok(Box::new(move || read_back::fingerprint(&connection, &from, &tables[table], verify)))
     }
 

@@ -1,4 +1,4 @@
-//! Tableau's old extract, `.tde`, read and written by Lakeport itself; and the packages (`.twbx`, `.tdsx`) most of them lie in.
+//! Tableau's old extract, `.tde`, read and written by Lakeport itself.
 //!
 //! Reading is what helps: what made these files is gone, and no current Tableau opens them. Writing is for sites that stayed.
 
@@ -23,7 +23,6 @@ mod decode;
 #[doc(hidden)]
 pub mod fuzzing;
 mod layout;
-mod package;
 mod read;
 mod store;
 mod system;
@@ -31,9 +30,8 @@ mod system;
 mod tests;
 mod write;
 
-pub use package::Package;
+pub(super) use read::Extract;
 
-use read::Extract;
 use write::{NewColumn, TdeEncoder};
 
 /// The format.
@@ -87,7 +85,7 @@ fn extract(path: &Path) -> Result<Extract> {
 }
 
 /// Opens a table of an extract.
-fn opened(extract: &Extract, table: Option<&str>) -> Result<Opened> {
+pub(super) fn opened(extract: &Extract, table: Option<&str>) -> Result<Opened> {
     let table = extract.table(table)?;
     let reader = extract.read(table).at("table", &table.name)?;
     Ok(Opened {
@@ -100,7 +98,7 @@ fn opened(extract: &Extract, table: Option<&str>) -> Result<Opened> {
 }
 
 /// Says what an extract holds; types that cannot be read are named too.
-fn described(extract: &Extract) -> Result<Vec<TableDescription>> {
+pub(super) fn described(extract: &Extract) -> Result<Vec<TableDescription>> {
     let tables = extract.tables().map(|table| {
         let columns = table.columns.iter().map(|c| ColumnDescription {
             name: c.name.clone(),

@@ -26,14 +26,14 @@ const ROWS_A_BYTE: u64 = 65_536;
 
 /// An opened file.
 #[derive(Debug)]
-pub(super) struct Extract {
+pub(in crate::convert) struct Extract {
     volume: Arc<Volume>,
     tables: Vec<TableEntry>,
 }
 
 impl Extract {
     /// Reads header and catalog.
-    pub(super) fn open(file: File) -> Result<Self> {
+    pub(in crate::convert) fn open(file: File) -> Result<Self> {
         let volume = Arc::new(Volume::open(file)?);
         let tables = tables(&volume)?;
         Ok(Self { volume, tables })

@@ -16,8 +16,9 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use super::column::Properties;
 use super::layout::Directory;
 use super::write::{NewColumn, Out, TdeEncoder};
-use super::{Package, Tde, extract, opened};
+use super::{Tde, extract, opened};
 use crate::convert::Format;
+use crate::convert::package::Package;
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 
@@ -472,27 +473,29 @@ fn extracts_are_found_in_packages() {
     let limits = Limits::default();
     let (_keep, single) = package(&[("Book.twb", b"<workbook/>"), ("Data/x/Sales.tde", &two)]);
     for name in [None, Some("Sales"), Some("Sales/Extract.Extract"), Some("Extract")] {
-        assert_eq!(Package.open(&single, name, &limits).unwrap().rows, Some(2), "{name:?}");
+        assert_eq!(Package::default().open(&single, name, &limits).unwrap().rows, Some(2), "{name:?}");
     }
     let (_keep, several) = package(&[("a/Sales.tde", &two), ("b/Sales.TDE", &three), ("Costs.tde", &two)]);
-    let e = Package.open(&several, None, &limits).unwrap_err();
+    let e = Package::default().open(&several, None, &limits).unwrap_err();
     assert!(e.message().contains("Costs, a/Sales, b/Sales"), "{e}");
-    assert_eq!(Package.open(&several, Some("b/Sales"), &limits).unwrap().rows, Some(3));
-    assert_eq!(Package.open(&several, Some("b/Sales/Extract"), &limits).unwrap().rows, Some(3));
-    assert_eq!(Package.open(&several, Some("c/Sales"), &limits).unwrap_err().kind(), Kind::UnknownName);
-    let names: Vec<_> = Package.describe(&several, &limits).unwrap().tables.into_iter().map(|t| t.name).collect();
+    assert_eq!(Package::default().open(&several, Some("b/Sales"), &limits).unwrap().rows, Some(3));
+    assert_eq!(Package::default().open(&several, Some("b/Sales/Extract"), &limits).unwrap().rows, Some(3));
+    assert_eq!(Package::default().open(&several, Some("c/Sales"), &limits).unwrap_err().kind(), Kind::UnknownName);
+    let names: Vec<_> = Package::default().describe(&several, &limits).unwrap().tables.into_iter().map(|t| t.name).collect();
     assert_eq!(names, ["Costs/Extract.Extract", "a/Sales/Extract.Extract", "b/Sales/Extract.Extract"]);
-    let (_keep, none) = package(&[("Book.twb", b""), ("Data/New.hyper", b"")]);
-    let e = Package.open(&none, None, &limits).unwrap_err();
-    assert!(e.help_line().contains("Data/New.hyper"), "{e:?}");
+    let (_keep, mixed) = package(&[("Costs.tde", &two), ("Data/New.hyper", b"")]);
+    let e = Package::default().open(&mixed, None, &limits).unwrap_err();
+    assert!(e.message().contains("Costs, New"), "{e}");
+    let (_keep, none) = package(&[("Book.twb", b"")]);
+    assert_eq!(Package::default().open(&none, None, &limits).unwrap_err().kind(), Kind::SourceEmpty);
 }
 
 #[test]
 fn a_package_that_grows_without_end_is_refused() {
     let (_keep, path) = package(&[("x.tde", &vec![0; 3 << 20])]);
     let limits = Limits { unpacked: 1 << 20, ..Limits::default() };
-    let e = Package.open(&path, None, &limits).unwrap_err();
+    let e = Package::default().open(&path, None, &limits).unwrap_err();
     assert!(e.message().contains("larger than"), "{e}");
     std::fs::write(&path, b"PK no zip").unwrap();
-    assert_eq!(Package.open(&path, None, &limits).unwrap_err().kind(), Kind::SourceUnreadable);
+    assert_eq!(Package::default().open(&path, None, &limits).unwrap_err().kind(), Kind::SourceUnreadable);
 }

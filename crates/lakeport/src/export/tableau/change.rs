@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::convert::Temporary;
+use crate::convert::hyper::sql::name;
 use crate::error::{Error, Kind, Result};
 
 /// A change of a published data source.
@@ -172,6 +173,40 @@ impl Action {
             (Match::Condition(condition), _) => action["condition"] = condition.clone(),
         }
         Ok(action)
+    }
+}
+
+impl Action {
+    /// What the action does, as SQL over the table it changes and the one it reads from; columns go by name.
+    pub(super) fn sql(&self, target: &str, source: &str, columns: &[String]) -> Result<Vec<String>> {
+        let list = |of: &str| columns.iter().map(|c| format!("{of}{}", name(c))).collect::<Vec<_>>().join(", ");
+        let insert = |which: &str| format!("INSERT INTO {target} ({}) SELECT {} FROM {source} AS s{which}", list(""), list("s."));
+        let key: &[String] = match &self.rows {
+            Match::All => &[],
+            Match::Key(key) => key,
+            Match::Condition(_) => {
+                return Err(Error::new(
+                    Kind::Unsupported,
+                    "what a condition in the API's own words makes is not worked out here",
+                ));
+            }
+        };
+        let equal = key.iter().map(|k| format!("t.{0} = s.{0}", name(k))).collect::<Vec<_>>().join(" AND ");
+        let set: Vec<String> = columns.iter().filter(|c| !key.contains(c)).map(|c| format!("{0} = s.{0}", name(c))).collect();
+        let update = || format!("UPDATE {target} AS t SET {} FROM {source} AS s WHERE {equal}", set.join(", "));
+        // Rows that a key alone makes have nothing to be updated.
+        let updates = if set.is_empty() { Vec::new() } else { vec![update()] };
+        Ok(match self.verb {
+            Verb::Insert => vec![insert("")],
+            Verb::Replace => vec![format!("DELETE FROM {target}"), insert("")],
+            Verb::Delete => vec![format!("DELETE FROM {target} AS t WHERE EXISTS (SELECT 1 FROM {source} AS s WHERE {equal})")],
+            Verb::Update => updates,
+            // Those that are there first, or those just inserted would be updated as well.
+            Verb::Upsert => {
+                let fresh = insert(&format!(" WHERE NOT EXISTS (SELECT 1 FROM {target} AS t WHERE {equal})"));
+                updates.into_iter().chain([fresh]).collect()
+            }
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! One call over the network: time-outs, redirects, and an answer of bounded size.
+//! One call over the network: time-outs, redirects, and an answer of bounded size, or a file of any.
 //!
 //! Nothing is repeated here. A redirect keeps method and body, which are made anew; the session's token does not follow to
 //! another host, a secret does not follow at all, and nothing goes from https to http.
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
+use tokio::io::AsyncWriteExt;
 use url::Url;
 
 use crate::config::Secret;
@@ -66,11 +67,14 @@ pub(super) struct Request<'a> {
     pub(super) hidden: Option<Secret>,
     /// What lets the server know a repeat when it sees one.
     pub(super) request_id: Option<&'a str>,
+    /// The file that the body of a success goes to, where that is no XML.
+    pub(super) into: Option<&'a Path>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: Url, token: Option<&Secret>, body: &'a Body, what: &'static str) -> Self {
-        Self { method, url, token: token.cloned(), body, what, silence: None, watch: None, hidden: None, request_id: None }
+        let token = token.cloned();
+        Self { method, url, token, body, what, silence: None, watch: None, hidden: None, request_id: None, into: None }
     }
 }
 
@@ -141,6 +145,10 @@ impl Http {
     /// Sends one request and reads its answer.
     pub(super) async fn send(&self, request: Request<'_>) -> Called<Answer> {
         let what = request.what;
+        if request.into.is_some() {
+            // How long a file takes is its size's doing; silence alone ends it.
+            return self.follow(request).await;
+        }
         let place = place_of(&request.url);
         match tokio::time::timeout(self.call_timeout, self.follow(request)).await {
             Ok(outcome) => outcome,
@@ -171,6 +179,13 @@ impl Http {
             }
             let retry_after = retry_after(&response);
             let content_type = header(&response, CONTENT_TYPE);
+            if let Some(file) = request.into
+                && status.is_success()
+                && !is_page(&content_type)
+            {
+                self.save(&mut response, &request, file).await?;
+                return Ok(Answer { root: Element::default(), url: request.url });
+            }
             let body = self.read(&mut response, &request).await?;
             let parsed = if status.is_success() && body.is_empty() { Ok(Element::default()) } else { xml::parse(&body) };
             return match parsed {
@@ -273,6 +288,25 @@ impl Http {
         }
     }
 
+    /// Writes a body of any size to a file, a chunk at a time.
+    async fn save(&self, response: &mut Response, request: &Request<'_>, file: &Path) -> Called<()> {
+        let what = request.what;
+        let failed = || format!("cannot {what}: cannot write {}", file.display());
+        let local = |e: Error| Failed::local(e.during(what));
+        let mut out = tokio::fs::File::create(file).await.wrap(Kind::WriteFailed, failed).map_err(local)?;
+        loop {
+            match tokio::time::timeout(self.read_timeout, response.chunk()).await {
+                Err(_) => return Err(silent(what, &request.url, self.read_timeout)),
+                Ok(Err(e)) => return Err(transport(what, &request.url, e)),
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(chunk))) => {
+                    out.write_all(&chunk).await.wrap(Kind::WriteFailed, failed).map_err(local)?;
+                }
+            }
+        }
+        out.flush().await.wrap(Kind::WriteFailed, failed).map_err(local)
+    }
+
     /// Describes a body that is not the API's: content type, title, first bytes.
     fn looks(&self, content_type: &str, body: &[u8], request: &Request<'_>) -> String {
         let text = self.hide(&String::from_utf8_lossy(body), request);
@@ -351,6 +385,12 @@ fn same_host(from: &Url, to: &Url) -> bool {
 
 fn header(response: &Response, name: reqwest::header::HeaderName) -> String {
     response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Whether a content type is that of an answer, or of a page in its place, and not that of a file.
+fn is_page(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(kind.as_str(), "text/html" | "text/xml" | "application/xml" | "application/json" | "text/plain")
 }
 
 /// Reads `Retry-After`: seconds or a date. Some gateways send it with 503 too.

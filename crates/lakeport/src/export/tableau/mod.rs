@@ -21,6 +21,7 @@ use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Targ
 
 mod care;
 mod change;
+mod check;
 mod datasource;
 mod env;
 mod fault;
@@ -44,6 +45,7 @@ mod xml;
 mod tests;
 
 pub use change::{Action, Change, Cut, Match, TableName, Verb};
+pub use check::Check;
 pub use datasource::DataSource;
 pub use env::{Auth, Network, Proxy, TableauEnv};
 pub use job::{Job, JobState};

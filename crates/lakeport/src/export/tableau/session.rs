@@ -4,6 +4,7 @@
 //! session that is an hour old. One session serves everything that shares the object. When it ends early (401002) one
 //! signs in again, once: doing it over and over would fight with another process that holds the same token.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -104,15 +105,17 @@ pub(super) struct Call {
     pub(super) patient: bool,
     /// What lets the server know a repeat when it sees one.
     pub(super) request_id: Option<String>,
+    /// The file that the body of a success goes to.
+    pub(super) into: Option<PathBuf>,
 }
 
 impl Call {
     pub(super) fn get(what: &'static str, path: String) -> Self {
-        Self { method: Method::GET, path, body: Body::Empty, what, patient: false, request_id: None }
+        Self { method: Method::GET, path, body: Body::Empty, what, patient: false, request_id: None, into: None }
     }
 
     pub(super) fn post(what: &'static str, path: String, body: Body) -> Self {
-        Self { method: Method::POST, path, body, what, patient: false, request_id: None }
+        Self { method: Method::POST, path, body, what, patient: false, request_id: None, into: None }
     }
 }
 
@@ -233,6 +236,7 @@ impl Server {
             request.silence = call.patient.then(|| self.http.call_timeout());
             request.watch = watch;
             request.request_id = call.request_id.as_deref();
+            request.into = call.into.as_deref();
             match self.repeat(repeat, &request, repeats).await {
                 // The server did not look at the call, so that even an append may follow under a new session.
                 Err(failed) if failed.code() == 401_002 => session = self.sign_in_again(&session, *failed, repeats).await?,

@@ -23,6 +23,7 @@ use crate::limits::show_size;
 
 use super::Tableau;
 use super::change::{Action, Change, Cut};
+use super::check::Check;
 use super::datasource::DataSource;
 use super::fault::How;
 use super::http::Body;
@@ -64,15 +65,31 @@ impl Tableau {
     /// change does in pieces what it does in one; the whole is then no longer all or nothing, each piece is. Other changes of
     /// the data source wait meanwhile.
     ///
+    /// With `check`, all rows of the data source are compared with what the change makes of those before it; otherwise the end of the
+    /// server's job is what is known.
+    ///
     /// # Errors
     /// `Usage` for actions that contradict themselves, `TargetMissing` when there is no such data source, `FileRefused` for a
-    /// payload that is too large (context `payload`) or does not fit: then publish the whole. Else as `Target::publish`.
-    pub async fn update(&self, change: &Change, cut: Option<&Cut<'_>>, progress: Progress<'_>) -> Result<Receipt> {
-        let changed = self.change(change, cut, progress).await;
+    /// payload that is too large (context `payload`) or does not fit: then publish the whole. `VerifyFailed` when the rows are not
+    /// what the change makes; it was made all the same. Else as `Target::publish`.
+    pub async fn update(
+        &self,
+        change: &Change,
+        cut: Option<&Cut<'_>>,
+        check: Option<Check<'_>>,
+        progress: Progress<'_>,
+    ) -> Result<Receipt> {
+        let changed = self.change(change, cut, check, progress).await;
         changed.map_err(|e| self.here(e.at("data source", &change.name).during("change the data source")))
     }
 
-    async fn change(&self, change: &Change, cut: Option<&Cut<'_>>, progress: Progress<'_>) -> Result<Receipt> {
+    async fn change(
+        &self,
+        change: &Change,
+        cut: Option<&Cut<'_>>,
+        check: Option<Check<'_>>,
+        progress: Progress<'_>,
+    ) -> Result<Receipt> {
         if change.actions.is_empty() {
             return Err(Error::new(Kind::Usage, "the change has no action"));
         }
@@ -83,6 +100,9 @@ impl Tableau {
         let whole = words(&change.actions.iter().collect::<Vec<_>>())?;
         if change.payload.is_none() && change.actions.iter().any(|a| a.source.is_some()) {
             return Err(Error::new(Kind::Usage, "an action reads from a payload, and there is none"));
+        }
+        if let Some(check) = &check {
+            check.suits(change)?;
         }
         let (bytes, content) = match &change.payload {
             Some(path) => digest(path).await?,
@@ -101,6 +121,10 @@ impl Tableau {
             Error::new(Kind::TargetMissing, format!("there is no data source `{}` in {}", change.name, self.place.show()))
                 .help("publish it once with --mode full")
         })?;
+        let were = match check {
+            Some(check) => Some((check, self.extract(&before.id, "before", check, &mut repeats).await?)),
+            None => None,
+        };
         let mut receipt = Receipt {
             name: change.name.clone(),
             id: before.id.clone(),
@@ -187,6 +211,9 @@ impl Tableau {
         }
         receipt.way = if sent > 1 { format!("{sent} changes in place") } else { "change in place".to_owned() };
         self.finish_change(&before, &mut receipt, &mut repeats).await?;
+        if let Some((check, were)) = were {
+            receipt.notes.push(self.prove(change, check, were, &before.id, &mut repeats).await?);
+        }
         receipt.retries = repeats.into_notes();
         Ok(receipt)
     }

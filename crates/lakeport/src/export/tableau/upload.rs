@@ -128,15 +128,9 @@ impl Server {
     }
 
     async fn append(&self, id: &str, slice: Slice, watch: &(dyn Fn(u64) + Send + Sync), repeats: &mut Repeats) -> Called<()> {
-        let call = Call {
-            method: Method::PUT,
-            // The id of the begin, always: answers to an append were seen to carry another one.
-            path: format!("/fileUploads/{}", encode_id(id)),
-            body: Body::Multipart(Multipart::append(slice)),
-            what: "append block",
-            patient: false,
-            request_id: None,
-        };
+        // The id of the begin, always: answers to an append were seen to carry another one.
+        let path = format!("/fileUploads/{}", encode_id(id));
+        let call = Call { method: Method::PUT, ..Call::post("append block", path, Body::Multipart(Multipart::append(slice))) };
         self.call_watched(&call, Repeat::OnlyIfNotTaken, Some(watch), repeats).await.map(drop)
     }
 }

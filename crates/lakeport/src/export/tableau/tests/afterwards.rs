@@ -115,9 +115,9 @@ async fn a_change_happens_once_however_often_it_is_sent() {
     let file = file(1200);
     let change = upsert(&file.written.path);
     // The answer is lost, the repeat carries the same id and its upload is spent: the server knows the change all the same.
-    let receipt = tableau.update(&change, None, &|_, _| {}).await.unwrap();
+    let receipt = tableau.update(&change, None, None, &|_, _| {}).await.unwrap();
     assert_eq!((receipt.job.as_deref(), receipt.way.as_str(), receipt.bytes), (Some("j2"), "change in place", 1200));
-    tableau.update(&change, None, &|_, _| {}).await.unwrap();
+    tableau.update(&change, None, None, &|_, _| {}).await.unwrap();
     assert_eq!((stub.world.lock().unwrap().changes.len(), stub.count("patch")), (1, 3));
     let sent = &stub.all("patch")[0];
     assert_eq!(sent.header("content-type"), Some("application/json"));
@@ -126,10 +126,10 @@ async fn a_change_happens_once_however_often_it_is_sent() {
     assert_eq!(body["actions"][0]["action"], "upsert");
 
     let other = Change { version: Some("413".into()), ..change.clone() };
-    tableau.update(&other, None, &|_, _| {}).await.unwrap();
+    tableau.update(&other, None, None, &|_, _| {}).await.unwrap();
     assert_eq!(stub.world.lock().unwrap().changes.len(), 2);
     let missing = Change { name: "Nobody".into(), ..change };
-    assert_eq!(tableau.update(&missing, None, &|_, _| {}).await.unwrap_err().kind(), Kind::TargetMissing);
+    assert_eq!(tableau.update(&missing, None, None, &|_, _| {}).await.unwrap_err().kind(), Kind::TargetMissing);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_payload_that_is_too_large_is_cut_or_refused() {
     let tableau = target(&stub, |_| {});
     let file = file(4000);
     let change = upsert(&file.written.path);
-    let error = tableau.update(&change, None, &|_, _| {}).await.unwrap_err();
+    let error = tableau.update(&change, None, None, &|_, _| {}).await.unwrap_err();
     assert_eq!(error.kind(), Kind::FileRefused);
     assert!(error.context_value("payload").is_some() && error.help_line().contains("--mode full"), "{error:?}");
 
@@ -153,17 +153,17 @@ async fn a_payload_that_is_too_large_is_cut_or_refused() {
     };
     let cut = Cut { rows: 4000, piece: &piece };
     let sent = |stub: &Stub| stub.world.lock().unwrap().changes.clone();
-    let receipt = tableau.update(&change, Some(&cut), &|_, _| {}).await.unwrap();
+    let receipt = tableau.update(&change, Some(&cut), None, &|_, _| {}).await.unwrap();
     let sizes: Vec<usize> = sent(&stub).iter().map(|(_, bytes)| *bytes).collect();
     assert_eq!((sizes, receipt.way.as_str(), receipt.bytes), (vec![1000; 4], "4 changes in place", 4000));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "pieces are removed");
     // The same change again is cut in the same way, and the server knows every piece.
-    tableau.update(&change, Some(&cut), &|_, _| {}).await.unwrap();
+    tableau.update(&change, Some(&cut), None, &|_, _| {}).await.unwrap();
     assert_eq!(sent(&stub).len(), 4);
     // With the limit known, nothing too large is sent; the pieces are others, and of one size.
     let stub = with_orders(|_, _| Reply::Normal).await;
     let tableau = target(&stub, |env| env.change_limit = 1400);
-    tableau.update(&change, Some(&cut), &|_, _| {}).await.unwrap();
+    tableau.update(&change, Some(&cut), None, &|_, _| {}).await.unwrap();
     assert_eq!(sent(&stub).iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(), [1400, 1300, 1300]);
     assert_eq!(stub.count("patch"), 3);
 
@@ -171,12 +171,12 @@ async fn a_payload_that_is_too_large_is_cut_or_refused() {
     let mut two = change.clone();
     two.actions.push(Action { verb: Verb::Insert, rows: Match::All, ..change.actions[0].clone() });
     two.actions[0].verb = Verb::Delete;
-    tableau.update(&two, Some(&cut), &|_, _| {}).await.unwrap();
+    tableau.update(&two, Some(&cut), None, &|_, _| {}).await.unwrap();
     let body: serde_json::Value = serde_json::from_slice(&stub.all("patch").last().unwrap().body).unwrap();
     assert_eq!(body["actions"].as_array().unwrap().len(), 2);
     // What cannot be done in pieces is refused in one.
     let replace = Action { verb: Verb::Replace, rows: Match::All, ..change.actions[0].clone() };
-    let error = tableau.update(&Change { actions: vec![replace], ..change }, Some(&cut), &|_, _| {}).await.unwrap_err();
+    let error = tableau.update(&Change { actions: vec![replace], ..change }, Some(&cut), None, &|_, _| {}).await.unwrap_err();
     assert_eq!(error.kind(), Kind::FileRefused);
     assert!(format!("{error:?}").contains("all rows at once"), "{error:?}");
 }
@@ -185,7 +185,7 @@ async fn a_payload_that_is_too_large_is_cut_or_refused() {
 async fn a_change_whose_job_fails_advises_the_whole() {
     let failed = r#"<tsResponse><job id="j2" completedAt="x" finishCode="1"><notes>410012</notes></job></tsResponse>"#;
     let stub = with_orders(at("job", 0, say(200, failed))).await;
-    let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, &|_, _| {}).await.unwrap_err();
+    let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
     assert_eq!(error.kind(), Kind::FileRefused);
     assert!(error.help_line().contains("--mode full") && error.message().contains("410012"), "{error:?}");
 }
