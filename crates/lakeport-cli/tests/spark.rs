@@ -172,6 +172,53 @@ fn every_type_that_parquet_keeps_arrives_through_the_stage() {
     tortured(spark(), "stage", "handoff = \"stage\"\nstage = \"stage\"\n");
 }
 
+/// hyperd reads what Spark's own writer wrote; the stream, which other tests judge, brings the same rows.
+#[test]
+fn a_stage_on_this_machine_is_loaded_by_hyperd_itself() {
+    let row = "cast({i} as tinyint) as i1, cast({i} * 100 as smallint) as i2, cast({i} * 70000 as int) as i4, cast({i} as bigint) * 4000000000 as i8, \
+               cast({i} / 3 as float) as f4, {i} / 7D as f8, cast({i} / 3 as decimal(9, 2)) as d9, cast({i} / 3 as decimal(18, 4)) as d18, \
+               cast({i} * 1e25 / 3 as decimal(38, 10)) as d38, {i} % 2 = 0 as flag, concat('ü山 ', {i}) as t, encode(concat('b', {i}), 'utf-8') as raw, \
+               date_add(date'1970-01-01', cast({i} * 5000 as int)) as day, timestamp_micros({i} * 1000000000001) as at, \
+               cast(timestamp_micros({i} * 1000000000001) as timestamp_ntz) as local";
+    let many = row.replace("{i}", "(id - 100)");
+    let sql = format!(
+        "select * from (select id, {many} from range(0, 200, 1, 3)) union all select 1000, null, null, null, null, float('nan'), double('-inf'), null, null, null, \
+         null, '', null, date'0001-01-01', timestamp'9999-12-31 23:59:59.999999 UTC', timestamp_ntz'0001-01-01 00:00:00.000001'"
+    );
+    let desk = desk_at(spark().port, "stage = \"stage\"\n");
+    for handoff in ["stage", "stream"] {
+        let config = std::fs::read_to_string(desk.path().join("lakeport.toml")).unwrap();
+        let job = format!(
+            "[job.{handoff}]\nsql = \"\"\"{sql}\"\"\"\nfrom = \"cluster:\"\nto = \"{handoff}.hyper\"\nhandoff = \"{handoff}\"\n"
+        );
+        desk.write("lakeport.toml", format!("{config}\n{job}"));
+        let done = desk.run(&["run", handoff, "--verify", "full", "--json"]).ok().json();
+        assert_eq!(done["plan"]["tables"][0]["route"], if handoff == "stage" { "direct" } else { "streamed" });
+        assert_eq!(done["tables"][0]["rows"], 201);
+    }
+    let code = r#"
+from tableauhyperapi import *
+def rows(file):
+    with Connection(h.endpoint, file) as c:
+        return [c.execute_list_query(f'select {name} from "Extract"."Extract" order by "id"') for name in ["*", 'cast("f4" as text), cast("f8" as text)']]
+with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as h:
+    stage, stream = rows("stage.hyper"), rows("stream.hyper")
+assert repr(stage) == repr(stream), [(a, b) for a, b in zip(stage[0], stream[0]) if repr(a) != repr(b)][:2]
+print(len(stage[0]), len(stage[0][0]))
+"#;
+    assert_eq!(desk.python(code).trim(), "201 16");
+    let config = std::fs::read_to_string(desk.path().join("lakeport.toml")).unwrap();
+    let job = |name: &str, sql: &str, to: &str| {
+        format!("[job.{name}]\nsql = \"{sql}\"\nfrom = \"cluster:\"\nto = \"{to}\"\nhandoff = \"stage\"\n")
+    };
+    let (none, text) = (job("none", "select id from range(5) where id > 9", "none.hyper"), job("text", "select 1 as a", "x.csv"));
+    desk.write("lakeport.toml", format!("{config}\n{none}\n{text}"));
+    desk.run(&["run", "none"]).ok().says("0 rows");
+    // Where rows go through Lakeport the stage is read batch by batch.
+    desk.run(&["plan", "text"]).ok().says("streamed");
+    assert_eq!(staged(&desk), Vec::<String>::new());
+}
+
 #[test]
 fn streams_that_end_early_are_taken_up_again() {
     long_result(spark());

@@ -283,7 +283,14 @@ impl Engine for Parts {
         } else {
             PlainScan::of_files("data frame", files, &self.schema, rows)
         };
-        Ok(Table { schema: Arc::clone(&self.schema), snapshot, partitions: partitions.collect(), plain, work: None })
+        Ok(Table {
+            schema: Arc::clone(&self.schema),
+            snapshot,
+            partitions: partitions.collect(),
+            plain,
+            staging: None,
+            work: None,
+        })
     }
 
     async fn list(&self, _at: &Location) -> Result<Vec<Listed>> {

@@ -31,6 +31,8 @@ pub struct Limits {
     pub hyperd_memory: u64,
     /// Processor cores to use.
     pub cores: usize,
+    /// Partitions of a plain read that are open at a time; each holds a row group of its file.
+    pub readers: usize,
     /// Bytes a file in an archive may unpack to, whatever the archive's own size.
     pub unpacked: u64,
     /// Bytes read from disk at a time while a file is uploaded.
@@ -55,7 +57,8 @@ impl Default for Limits {
             batch_rows: 8192,
             copy: 64 * MIB,
             hyperd_memory: (machine_memory() / 2).max(1024 * MIB),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: cores(),
+            readers: cores(),
             unpacked: 1024 * MIB,
             upload_buffer: 1024 * 1024,
             connect_timeout: Duration::from_secs(15),
@@ -82,6 +85,10 @@ impl Limits {
     pub fn sizes(&self) -> Sizes {
         Sizes { memory: self.memory, queue: self.queue, copy: self.copy, hyperd: self.hyperd_memory, jobs: self.jobs }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The memory of this machine, or of the control group that this process is confined to where that is less.

@@ -219,9 +219,10 @@ impl Lakeport {
             (None, None) => String::new(),
         };
         let query = self.query(spec)?;
+        let limits = Limits { readers: format.readers(limits.cores).clamp(1, limits.cores.max(1)), ..limits.clone() };
         let table = match self.file_source(&query)? {
-            Some(file) => self.open_file(file, &query, limits).await,
-            None => self.engine.open(&query, limits).await,
+            Some(file) => self.open_file(file, &query, &limits).await,
+            None => self.engine.open(&query, &limits).await,
         };
         let table = table.at("source", &from).during("open the source")?;
         let mut mapping = format.map(&spec.name, &table.schema, &spec.wishes).at("source", &from)?;
@@ -235,9 +236,10 @@ impl Lakeport {
             Err(why) => Err(why.clone()),
         };
         let route = match (wish, can) {
-            (None | Some(RouteWish::Direct), Ok(())) => {
-                Route::Direct("a plain read of local Parquet files, loaded by hyperd itself".into())
-            }
+            (None | Some(RouteWish::Direct), Ok(())) => Route::Direct(match table.staging {
+                None => "a plain read of local Parquet files, loaded by hyperd itself".into(),
+                Some(_) => "the files of the stage are loaded by hyperd itself".into(),
+            }),
             (Some(RouteWish::Streamed), _) => Route::Streamed("asked for".into()),
             (None, Err(why)) => Route::Streamed(why),
             (Some(RouteWish::Direct), Err(why)) => {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::Lakeport;
 use crate::config::Job;
@@ -176,29 +177,29 @@ impl Lakeport {
         let done = Arc::new(AtomicU64::new(0));
         for (index, planned) in tables.into_iter().enumerate() {
             let PlannedTable { table, mapping, route, from } = planned;
+            let shown = Shown { listen, name, done: &done, total };
             let converted = match (route, table.plain) {
-                (Route::Direct(_), Ok(scan)) => direct(writer, index, mapping, scan, verify).await,
+                (Route::Direct(_), Ok(scan)) => {
+                    // Nobody reads the streams; what they hold must not outlive the decision.
+                    drop(table.partitions);
+                    let staged = match table.staging {
+                        Some(staging) => shown.during(staging, table.work).await.map(|s| (s.scan, Some(s.keep))),
+                        None => Ok((scan, None)),
+                    };
+                    match staged {
+                        Ok((scan, _keep)) => direct(writer, index, mapping, scan, verify).await,
+                        Err(e) => Err(e),
+                    }
+                }
                 _ => {
+                    drop(table.staging);
                     let sink = flow::OfTable { writer, table: index };
                     let flow = async {
                         let (sink, report) =
                             flow::stream(sink, mapping, table.partitions, verify, limits, Arc::clone(&done)).await?;
                         Ok((sink.writer, report))
                     };
-                    tokio::pin!(flow);
-                    let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
-                    let mut work = table.work;
-                    loop {
-                        tokio::select! {
-                            result = &mut flow => break result,
-                            _ = tick.tick() => {
-                                if let Some(work) = work.as_mut().filter(|w| w.has_changed().unwrap_or(false)) {
-                                    listen(name, Event::Work(*work.borrow_and_update()));
-                                }
-                                listen(name, Event::Rows(done.load(Ordering::Relaxed), total));
-                            }
-                        }
-                    }
+                    shown.during(flow, table.work).await
                 }
             };
             let (back, table_report) = converted.at("source", &from).during("convert")?;
@@ -256,6 +257,33 @@ fn safe(job: &str) -> String {
     if start == job { start } else { format!("{start}-{:08x}", xxhash_rust::xxh3::xxh3_64(job.as_bytes()) >> 32) }
 }
 
+/// How far a conversion is, as it is told while it goes on.
+struct Shown<'a> {
+    listen: Listener<'a>,
+    name: &'a str,
+    done: &'a AtomicU64,
+    total: Option<u64>,
+}
+
+impl Shown<'_> {
+    /// Tells rows and the cluster's work until this is done.
+    async fn during<T>(&self, doing: impl Future<Output = T>, mut work: Option<watch::Receiver<Work>>) -> T {
+        tokio::pin!(doing);
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
+        loop {
+            tokio::select! {
+                result = &mut doing => return result,
+                _ = tick.tick() => {
+                    if let Some(work) = work.as_mut().filter(|w| w.has_changed().unwrap_or(false)) {
+                        (self.listen)(self.name, Event::Work(*work.borrow_and_update()));
+                    }
+                    (self.listen)(self.name, Event::Rows(self.done.load(Ordering::Relaxed), self.total));
+                }
+            }
+        }
+    }
+}
+
 /// The direct route: the format's own engine loads group after group.
 async fn direct(
     mut writer: Box<dyn Writer>,
@@ -280,6 +308,10 @@ async fn direct(
         }
         let left = left.known()?;
         let rows = partitions.iter().map(|p| p.rows).sum();
+        if scan.filter.is_none() && rows != scan.rows {
+            return Err(Error::new(Kind::SourceUnreadable, "the files do not hold what is said of them")
+                .because(format!("{} rows were counted when they were written, {rows} were read", scan.rows)));
+        }
         let table =
             TableReport { table: mapping.table, rows, changed_values: serde_json::Map::new(), partitions, left, arrived: None };
         Ok((writer, table))

@@ -103,8 +103,8 @@ async fn open(query: &Query, limits: &Limits) -> Result<Table> {
     }
     let read: Vec<&LakeTable> = tables.iter().map(Arc::as_ref).collect();
     let plain = plain::plain(&optimized, &read, &context.state());
-    let partitions = streams::partitions(physical, &context, tables)?;
-    Ok(Table { schema, snapshot, partitions, plain, work: None })
+    let partitions = streams::partitions(physical, &context, tables, limits)?;
+    Ok(Table { schema, snapshot, partitions, plain, staging: None, work: None })
 }
 
 /// The query as a plan: the SQL, then the condition, then the number of rows.

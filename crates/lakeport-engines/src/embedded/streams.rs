@@ -9,13 +9,15 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use lakeport::error::{Error, Kind, Result};
 use lakeport::limits::Limits;
 use lakeport::source::Partition;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::layout::FileKind;
 use super::memory::{self, Joins};
@@ -73,25 +75,41 @@ fn width(data_type: &DataType) -> usize {
     data_type.primitive_width().unwrap_or(if data_type == &DataType::Boolean { 1 } else { ASSUMED_TEXT })
 }
 
+/// Whether each partition of a plan is read by itself, so that one may wait until another is done.
+fn apart(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let children = plan.children();
+    let same = |child: &&Arc<dyn ExecutionPlan>| {
+        child.output_partitioning().partition_count() == plan.output_partitioning().partition_count() && apart(child)
+    };
+    plan.downcast_ref::<RepartitionExec>().is_none() && children.len() <= 1 && children.iter().all(same)
+}
+
 /// Opens one stream per partition of the plan.
 pub(super) fn partitions(
     plan: Arc<dyn ExecutionPlan>,
     context: &SessionContext,
     tables: Vec<Arc<LakeTable>>,
+    limits: &Limits,
 ) -> Result<Vec<Partition>> {
     let schema = plan.schema();
     let task = context.task_ctx();
+    let turns = Arc::new(Semaphore::new(if apart(&plan) { limits.readers.max(1) } else { Semaphore::MAX_PERMITS }));
     let streams = execute_stream_partitioned(plan, Arc::clone(&task)).map_err(fault::rows)?;
     let tables: Arc<[Arc<LakeTable>]> = tables.into();
     Ok(streams
         .into_iter()
         .enumerate()
         .map(|(number, stream)| {
-            let open = Open { stream, schema: Arc::clone(&schema), tables: Arc::clone(&tables), _task: Arc::clone(&task) };
-            let stream = futures::stream::unfold(Some(open), |state| async move {
-                let mut open = state?;
+            let open =
+                Open { stream, schema: Arc::clone(&schema), tables: Arc::clone(&tables), turn: None, _task: Arc::clone(&task) };
+            let turns = Arc::clone(&turns);
+            let stream = futures::stream::unfold(Some((open, turns)), |state| async move {
+                let (mut open, turns) = state?;
+                if open.turn.is_none() {
+                    open.turn = Arc::clone(&turns).acquire_owned().await.ok();
+                }
                 match open.next().await? {
-                    Ok(batch) => Some((Ok(batch), Some(open))),
+                    Ok(batch) => Some((Ok(batch), Some((open, turns)))),
                     // Nothing that comes after an error is to be trusted.
                     Err(error) => Some((Err(error.during("read rows")), None)),
                 }
@@ -106,6 +124,8 @@ struct Open {
     stream: SendableRecordBatchStream,
     schema: SchemaRef,
     tables: Arc<[Arc<LakeTable>]>,
+    /// The leave to be open, held from the first row asked for to the last.
+    turn: Option<OwnedSemaphorePermit>,
     /// Keeps the directory of spilled files until the last stream is gone.
     _task: Arc<TaskContext>,
 }

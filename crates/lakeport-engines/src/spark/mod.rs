@@ -10,11 +10,11 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use lakeport::config::{Handoff, SparkEnv};
 use lakeport::error::{Context, Error, Kind, Result};
 use lakeport::limits::{Limits, parse_size, show_size};
-use lakeport::source::{BatchStream, Engine, Listed, Location, Partition, Query, Snapshot, Table};
+use lakeport::source::{self, BatchStream, Engine, Listed, Location, Partition, PlainScan, Query, Snapshot, Table};
 use spark_connect_proto as proto;
 
 mod client;
@@ -179,24 +179,30 @@ impl Engine for Spark {
         let (handoff, why) = self.handoff(&session, &relation, &schema, query.handoff).await?;
         let version = Self::version(&session).await;
         let work = Some(session.work.subscribe());
-        let (layout, stream): (_, BatchStream) = match handoff {
-            Handoff::Stream => ("stream", streamed(session, relation, Arc::clone(&schema))),
+        let by = |layout: &str| format!("{version} by {layout}: {why}");
+        let plain = Err(format!("the query runs on Spark, handed over by stream: {why}"));
+        let (layout, stream, plain, staging): (_, BatchStream, _, _) = match handoff {
+            Handoff::Stream => (by("stream"), streamed(session, relation, Arc::clone(&schema)), plain, None),
             Handoff::Stage => {
-                let place = self.env.stage_location(&self.base);
-                let work = Staged {
+                let staged = Staged {
                     embedded: Arc::clone(&self.embedded),
                     limits: limits.clone(),
                     keep: self.env.keep_stage,
-                    place,
+                    place: self.env.stage_location(&self.base),
                     schema: Arc::clone(&schema),
+                    session,
+                    relation,
                 };
-                ("stage", work.stream(session, relation))
+                // Either is begun, never both.
+                let (plain, staging) = match staged.plain() {
+                    Ok(scan) => (Ok(scan), Some(staged.clone().files().boxed())),
+                    Err(why) => (Err(format!("the query runs on Spark, handed over by stage: {why}")), None),
+                };
+                (by("stage"), staged.stream(), plain, staging)
             }
         };
-        let snapshot =
-            Snapshot { layout: format!("{version} by {layout}: {why}"), id: String::new(), files: 0, bytes: 0, rows: None };
-        let plain = Err(format!("the query runs on Spark, handed over by {layout}: {why}"));
-        Ok(Table { schema, snapshot, partitions: vec![Partition { name: "0".into(), stream }], plain, work })
+        let snapshot = Snapshot { layout, id: String::new(), files: 0, bytes: 0, rows: None };
+        Ok(Table { schema, snapshot, partitions: vec![Partition { name: "0".into(), stream }], plain, staging, work })
     }
 
     async fn list(&self, at: &Location) -> Result<Vec<Listed>> {
@@ -247,25 +253,53 @@ fn streamed(session: Arc<Session>, relation: proto::Relation, schema: SchemaRef)
     Box::pin(batches.try_flatten())
 }
 
-/// What a staged hand-off needs when its first row is asked for.
+/// What a staged hand-off needs when it begins.
+#[derive(Clone)]
 struct Staged {
     embedded: Arc<Embedded>,
     limits: Limits,
     keep: bool,
     place: Location,
     schema: SchemaRef,
+    session: Arc<Session>,
+    relation: proto::Relation,
 }
 
 impl Staged {
-    /// Nothing happens before the first row is asked for; then the executors write, and the files are read one after another.
-    fn stream(self, session: Arc<Session>, relation: proto::Relation) -> BatchStream {
-        Box::pin(stream::once(async move { self.begin(session, relation).await }).try_flatten())
+    /// The files as a plain read, their names not yet known, or why a loader cannot have them.
+    fn plain(&self) -> std::result::Result<PlainScan, String> {
+        if !self.place.is_local() {
+            return Err("the stage is no local directory".to_owned());
+        }
+        PlainScan::of_files("stage", Vec::new(), &self.schema, 0)
     }
 
-    async fn begin(self, session: Arc<Session>, relation: proto::Relation) -> Result<BatchStream> {
+    /// The executors write files for a loader.
+    async fn files(self) -> Result<source::Staged> {
+        let (stage, rows) = self.write(stage::Use::Loaded).await?;
+        let files = if rows == 0 { Vec::new() } else { stage.files().await? };
+        let scan = PlainScan::of_files("stage", files, &self.schema, rows);
+        let mut scan = scan.map_err(|why| Error::new(Kind::Unexpected, why))?;
+        if rows == 0 {
+            scan.groups.clear();
+        }
+        Ok(source::Staged { scan, keep: Box::new(stage) })
+    }
+
+    /// Nothing happens before the first row is asked for; then the executors write, and the files are read one after another.
+    fn stream(self) -> BatchStream {
+        Box::pin(stream::once(self.begin()).try_flatten())
+    }
+
+    async fn write(&self, how: stage::Use) -> Result<(Stage, u64)> {
         stage::sweep(&self.place).await;
-        let stage = Stage::below(&self.place, session, self.keep);
-        let expected = stage.write(relation).await?;
+        let stage = Stage::below(&self.place, Arc::clone(&self.session), self.keep);
+        let rows = stage.write(self.relation.clone(), how).await?;
+        Ok((stage, rows))
+    }
+
+    async fn begin(self) -> Result<BatchStream> {
+        let (stage, expected) = self.write(stage::Use::Streamed).await?;
         let query = Query { from: Some(stage.location.clone()), ..Query::default() };
         let table = self.embedded.open(&query, &self.limits).await.during("open the stage")?;
         let schema = self.schema;

@@ -2,6 +2,8 @@
 //!
 //! Each query has a directory of its own, named by the time it began, so that leftovers of killed runs can be told by age.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,8 +22,10 @@ use crate::embedded::Place;
 
 /// What the directories of Lakeport are called: `lakeport-` and a UUID of version 7.
 const PREFIX: &str = "lakeport-";
-/// Bytes of a row group in the stage: what a reader holds of a file.
+/// Bytes of a row group in the stage that is streamed from: what a reader holds of a file.
 const ROW_GROUP: u64 = 4 * 1024 * 1024;
+/// The same where hyperd reads it, which maps the file.
+const LOADED_ROW_GROUP: u64 = 32 * 1024 * 1024;
 /// Leftovers older than this are removed by the next query that stages.
 const LEFTOVER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -29,6 +33,31 @@ const LEFTOVER: Duration = Duration::from_secs(24 * 60 * 60);
 const LOOKS: u32 = 6;
 /// The pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What reads the stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Lakeport, batch by batch.
+    Streamed,
+    /// A loader, from the local disk.
+    Loaded,
+}
+
+impl Use {
+    /// What the writer is told.
+    fn options(self) -> HashMap<String, String> {
+        let told: &[(&str, String)] = match self {
+            Self::Streamed => &[("parquet.block.size", ROW_GROUP.to_string())],
+            // Files that are read once and removed are not worth the work of making them small.
+            Self::Loaded => &[
+                ("parquet.block.size", LOADED_ROW_GROUP.to_string()),
+                ("compression", "uncompressed".to_owned()),
+                ("parquet.enable.dictionary", "false".to_owned()),
+            ],
+        };
+        told.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+}
 
 /// A directory below the stage, removed at the session's end unless it is to be kept.
 pub(super) struct Stage {
@@ -44,8 +73,8 @@ impl Stage {
     }
 
     /// Lets the executors write the result; returns the rows that the server counted.
-    pub(super) async fn write(&self, input: proto::Relation) -> Result<u64> {
-        let mut execution = self.begin(query::counted(input.clone()));
+    pub(super) async fn write(&self, input: proto::Relation, how: Use) -> Result<u64> {
+        let mut execution = self.begin(query::counted(input.clone()), how);
         match execution.finish().await {
             Ok(()) => {
                 if let Some(rows) = execution.observed.first().and_then(|n| u64::try_from(*n).ok()) {
@@ -53,7 +82,7 @@ impl Stage {
                 }
             }
             // It was refused before anything was written.
-            Err(e) if e.kind() == Kind::Unsupported => self.begin(input).finish().await?,
+            Err(e) if e.kind() == Kind::Unsupported => self.begin(input, how).finish().await?,
             Err(e) => return Err(e),
         }
         // A server that tells nothing on the way is asked what lies there; footers answer.
@@ -63,18 +92,35 @@ impl Stage {
         })
     }
 
-    fn begin(&self, input: proto::Relation) -> Execution {
+    fn begin(&self, input: proto::Relation, how: Use) -> Execution {
         use proto::write_operation::{SaveMode, SaveType};
         let write = proto::WriteOperation {
             input: Some(input),
             source: Some("parquet".into()),
             mode: SaveMode::ErrorIfExists.into(),
             save_type: Some(SaveType::Path(self.url())),
-            options: [("parquet.block.size".to_owned(), ROW_GROUP.to_string())].into(),
+            options: how.options(),
             ..Default::default()
         };
         let plan = query::command(proto::command::CommandType::WriteOperation(write));
         Execution::new(Arc::clone(&self.session), plan)
+    }
+
+    /// The files of a local stage that hold rows, by name.
+    pub(super) async fn files(&self) -> Result<Vec<PathBuf>> {
+        let path = lakeport::source::local_path(&self.location.url).unwrap_or_default();
+        let failed = || format!("cannot list the stage {}", self.location.url);
+        let mut entries = tokio::fs::read_dir(&path).await.wrap(Kind::SourceUnreadable, failed)?;
+        let mut files = Vec::new();
+        while let Some(entry) = entries.next_entry().await.wrap(Kind::SourceUnreadable, failed)? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // `_SUCCESS` and checksums beside them are none.
+            if name.ends_with(".parquet") && !name.starts_with(['_', '.']) {
+                files.push(entry.path());
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     async fn count(&self) -> Result<Option<u64>> {

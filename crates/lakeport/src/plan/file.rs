@@ -61,7 +61,7 @@ impl Lakeport {
             let schema = Arc::clone(&opened.schema);
             let partitions = vec![Partition { name: "0".into(), stream: stream(opened.batches) }];
             let plain = Err(format!("a .{} file is read batch by batch", file.format));
-            return Ok(Table { schema, snapshot, partitions, plain, work: None });
+            return Ok(Table { schema, snapshot, partitions, plain, staging: None, work: None });
         }
         let spool = tokio::task::block_in_place(|| spool(&self.home().join("work"), opened)).during("spool the source")?;
         let from = Some(Location::new(spool.path().to_string_lossy()));
@@ -76,7 +76,7 @@ impl Lakeport {
             Partition { name: p.name, stream: Box::pin(stream) }
         });
         let plain = Err(format!("the query reads a .{} file", file.format));
-        Ok(Table { schema: table.schema, snapshot, partitions: partitions.collect(), plain, work: None })
+        Ok(Table { schema: table.schema, snapshot, partitions: partitions.collect(), plain, staging: None, work: None })
     }
 }
 

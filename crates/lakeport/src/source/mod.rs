@@ -3,6 +3,7 @@
 //! An engine runs a [`Query`] and hands out one stream of record batches per partition. Lakeport has two: the embedded one
 //! (DataFusion) and Spark; both live in the crate `lakeport-engines`, so that this one builds without them.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::Stream;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -84,8 +86,27 @@ pub struct Table {
     pub partitions: Vec<Partition>,
     /// The same query as a plain read of Parquet files, or why it is none.
     pub plain: std::result::Result<PlainScan, String>,
+    /// What writes the files of the plain read, where they are not there yet; its groups are empty until then.
+    pub staging: Option<Staging>,
     /// What a cluster says of its work while the streams are read.
     pub work: Option<watch::Receiver<Work>>,
+}
+
+/// Work that ends with files that can be read plainly; it begins when it is polled, and dropping it stops it.
+pub type Staging = BoxFuture<'static, Result<Staged>>;
+
+/// Files that were written to be read.
+pub struct Staged {
+    /// The plain read of them; its rows are those that the writer counted.
+    pub scan: PlainScan,
+    /// Keeps the files; they may go when it is dropped.
+    pub keep: Box<dyn Any + Send>,
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged").field("scan", &self.scan).finish_non_exhaustive()
+    }
 }
 
 /// What a cluster has done of a query, as it last said.
