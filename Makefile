@@ -139,7 +139,8 @@ kills: build ## kill -9 at 200 random moments of runs to the sandbox (LAKEPORT_K
 	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main faults::killed -- --nocapture
 
 formats-long: build ## ten million rows into each format under a memory limit; the table goes to benches/results/formats-long.md
-	LAKEPORT_LONG=1 cargo test --workspace --locked -p lakeport-cli --test main long:: -- --nocapture
+	cargo build --release --locked --workspace --bins
+	LAKEPORT_LONG=1 LAKEPORT_BINARY=$(RELEASE) cargo test --workspace --locked -p lakeport-cli --test main long:: -- --nocapture
 
 fuzz: setup $(FUZZ_HOME)/bin/cargo-fuzz ## ten minutes of each fuzz target (LAKEPORT_FUZZ_SECONDS, LAKEPORT_FUZZ_TARGETS); the closing lines go to benches/results/fuzz.md
 	PATH="$(FUZZ_HOME)/bin:$$PATH" CARGO_TARGET_DIR=$(CACHE)/fuzz-target RUSTC_BOOTSTRAP=1 $(LAKEPORT_PYTHON) fuzz/run.py

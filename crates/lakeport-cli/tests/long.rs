@@ -65,7 +65,7 @@ with pq.ParquetWriter('t.parquet', schema) as w:
     if long {
         let to = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/results/formats-long.md");
         let head = "# Ten million rows into each format\n\nFive columns (int32, text, double, decimal(12,2), timestamp in ms) from one Parquet file, `--memory 256MiB`,\n\
-                    written, read back and compared. Debug build with optimised dependencies on a busy machine: the memory is what is measured, not the time.\n\n";
+                    written, read back and compared; one turn of a release build on two cores.\n\n";
         std::fs::write(to, format!("{head}{table}")).unwrap();
     }
 }
