@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hyperdb_api::Connection;
 
-use super::process::{Hyperd, Watchers, absolute};
+use super::process::{Hyperd, absolute};
 use super::{read_back, sql};
 use crate::convert::TableDescription;
 use crate::error::{Error, Kind, Result, Wrap};
@@ -51,7 +51,7 @@ impl Comparison {
     /// # Errors
     /// `HyperdMissing`; `SourceUnreadable` for a file that is no extract.
     pub fn open(expected: &Path, found: &Path, payload: &Path, limits: &Limits) -> Result<Self> {
-        let hyperd = Hyperd::start(limits.hyperd_memory, hyper::OLDEST_VERSION, Watchers::default())?;
+        let hyperd = Hyperd::shared(limits.hyperd_memory, hyper::OLDEST_VERSION)?;
         let comparison = Self {
             connection: hyperd.connect_bare()?,
             expected: absolute(expected)?,
@@ -189,7 +189,7 @@ impl Comparison {
 /// # Errors
 /// `HyperdMissing`, `SourceUnreadable`.
 pub fn doubled(file: &Path, table: &TableDescription, key: &[String], limits: &Limits) -> Result<u64> {
-    let hyperd = Hyperd::start(limits.hyperd_memory, hyper::OLDEST_VERSION, Watchers::default())?;
+    let hyperd = Hyperd::shared(limits.hyperd_memory, hyper::OLDEST_VERSION)?;
     let connection = hyperd.read(file)?;
     let list = key.iter().map(|k| sql::name(k)).collect::<Vec<_>>().join(", ");
     let there = key.iter().map(|k| format!("{} IS NOT NULL", sql::name(k))).collect::<Vec<_>>().join(" AND ");

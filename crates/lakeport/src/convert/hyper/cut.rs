@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::process::{Hyperd, Watchers, absolute};
+use super::process::{Hyperd, absolute};
 use super::sql;
 use crate::convert::{TableDescription, Temporary};
 use crate::error::{Error, Kind, Result, Wrap};
@@ -72,7 +72,7 @@ impl Cutter {
         let list = |names: &[String]| names.iter().map(|n| sql::name(n)).collect::<Vec<_>>().join(", ");
         let (schema, name) = table.name.split_once('.').unwrap_or((sql::SCHEMA, &table.name));
         Ok(Self {
-            hyperd: Hyperd::start(limits.hyperd_memory, version, Watchers::default())?,
+            hyperd: Hyperd::shared(limits.hyperd_memory, version)?,
             file: absolute(file)?,
             piece: piece.to_owned(),
             schema: schema.to_owned(),

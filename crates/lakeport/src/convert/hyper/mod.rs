@@ -25,13 +25,12 @@ mod read_back;
 pub(crate) mod sql;
 mod write;
 
-use process::{Hyperd, Watchers};
+use process::Hyperd;
 
 /// The format, and the one `hyperd` all its users share.
 #[derive(Debug, Default)]
 pub struct Hyper {
     hyperd: Mutex<Option<Arc<Hyperd>>>,
-    watchers: Watchers,
 }
 
 impl Hyper {
@@ -46,7 +45,7 @@ impl Hyper {
         if let Some(hyperd) = &*held {
             return Ok(Arc::clone(hyperd));
         }
-        let hyperd = Hyperd::start(limits.hyperd_memory, hyper::OLDEST_VERSION, self.watchers.clone())?;
+        let hyperd = Hyperd::shared(limits.hyperd_memory, hyper::OLDEST_VERSION)?;
         *held = Some(Arc::clone(&hyperd));
         Ok(hyperd)
     }
@@ -125,7 +124,7 @@ impl Format for Hyper {
     }
 
     fn watch_helper(&self) -> Option<Arc<AtomicU64>> {
-        Some(self.watchers.join())
+        Some(Hyperd::watch_shared())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hyperdb_api::{Connection, CreateMode, HyperProcess, Parameters};
@@ -58,7 +58,32 @@ impl Watchers {
     }
 }
 
+/// The one that [`Hyperd::shared`] gave last, and those who watch it or the next.
+static RUNNING: Mutex<Weak<Hyperd>> = Mutex::new(Weak::new());
+static WATCHERS: LazyLock<Watchers> = LazyLock::new(Watchers::default);
+
 impl Hyperd {
+    /// The `hyperd` of this process: the one that somebody still uses, else a new one as by [`Hyperd::start`].
+    ///
+    /// # Errors
+    /// `HyperdMissing`.
+    pub fn shared(memory: u64, file_format: u8) -> Result<Arc<Self>> {
+        // Held while it starts, so that two who ask at once get one.
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hyperd) = running.upgrade() {
+            return Ok(hyperd);
+        }
+        let hyperd = Self::start(memory, file_format, WATCHERS.clone())?;
+        *running = Arc::downgrade(&hyperd);
+        Ok(hyperd)
+    }
+
+    /// Watches the memory of [`Hyperd::shared`], now and when another is started.
+    #[must_use]
+    pub fn watch_shared() -> Arc<AtomicU64> {
+        WATCHERS.join()
+    }
+
     /// Starts a `hyperd` that may allocate at most `memory` bytes itself.
     ///
     /// # Errors

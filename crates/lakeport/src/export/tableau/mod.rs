@@ -31,6 +31,7 @@ mod job;
 mod jwt;
 mod lock;
 mod multipart;
+mod parts;
 mod project;
 mod publish;
 mod resume;
