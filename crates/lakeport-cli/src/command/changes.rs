@@ -109,7 +109,7 @@ pub(super) async fn change(lakeport: &Lakeport, wanted: &Wanted<'_>, output: &Ou
         text.push_str(note);
     }
     if wanted.verify < Verify::Full {
-        text.push_str("\n  the server's job succeeded; its rows were not compared (--verify full downloads and compares them)");
+        text.push_str("\n  its rows were not compared (--verify full downloads and compares them)");
     }
     output.result(if output.quiet { "" } else { &text }, json!({ "receipt": value(&receipt), "rows": [table.rows] }));
     Ok(())
@@ -128,7 +128,7 @@ const KEYS: &str = "lakeport keys";
 
 /// The actions, and what a payload holds for them.
 fn actions(wanted: &Wanted<'_>, table: &TableDescription) -> (Vec<Action>, Contents<'static>) {
-    let (schema, name) = table.name.split_once('.').unwrap_or(("Extract", &table.name));
+    let (schema, name) = table.qualified();
     let source = |table: &str| TableName { schema: schema.to_owned(), table: table.to_owned() };
     // Servers refuse a delete whose source has columns that its condition does not name.
     let narrow = table.columns.len() > wanted.key.len();

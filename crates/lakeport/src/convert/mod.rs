@@ -232,6 +232,14 @@ pub struct TableDescription {
     pub columns: Vec<ColumnDescription>,
 }
 
+impl TableDescription {
+    /// Schema and name of a table in an extract; a name alone lies in `Extract`.
+    #[must_use]
+    pub fn qualified(&self) -> (&str, &str) {
+        self.name.split_once('.').unwrap_or((hyper::sql::SCHEMA, &self.name))
+    }
+}
+
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ColumnDescription {

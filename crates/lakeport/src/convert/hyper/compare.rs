@@ -110,7 +110,7 @@ impl Comparison {
                 all.example = format!("the column `{}` of table {} is gone", other.name, table.name);
                 continue;
             }
-            let (list, schema, name) = (rows(table), schema_of(table), table_of(table));
+            let (list, (schema, name)) = (rows(table), table.qualified());
             let side = |database| format!("SELECT {list} FROM {}", in_database(database, schema, name));
             let (missing, unexpected) = (except(&side(EXPECTED), &side(FOUND)), except(&side(FOUND), &side(EXPECTED)));
             for (rows, count, words) in
@@ -138,14 +138,14 @@ impl Comparison {
     pub fn inserted_before(&self, target: (&str, &str), source: (&str, &str)) -> Result<bool> {
         let of = |database, path: &Path, (schema, table): (&str, &str)| -> Result<TableDescription> {
             let tables = read_back::tables(&self.connection, database, path)?;
-            let found = tables.into_iter().find(|t| (schema_of(t), table_of(t)) == (schema, table));
+            let found = tables.into_iter().find(|t| t.qualified() == (schema, table));
             found.ok_or_else(|| Error::new(Kind::VerifyFailed, format!("there is no table {schema}.{table}")))
         };
         let (into, from) = (of(EXPECTED, &self.expected, target)?, of(PAYLOAD, &self.payload, source)?);
         // Columns that the payload does not have become NULL.
         let values = into.columns.iter().map(|c| {
             if from.columns.iter().any(|f| f.name == c.name) {
-                comparable(&c.name, &c.data_type)
+                sql::readable(c)
             } else {
                 format!("NULL AS {}", sql::name(&c.name))
             }
@@ -193,7 +193,8 @@ pub fn doubled(file: &Path, table: &TableDescription, key: &[String], limits: &L
     let connection = hyperd.read(file)?;
     let list = key.iter().map(|k| sql::name(k)).collect::<Vec<_>>().join(", ");
     let there = key.iter().map(|k| format!("{} IS NOT NULL", sql::name(k))).collect::<Vec<_>>().join(" AND ");
-    let from = in_database(super::process::DATABASE, schema_of(table), table_of(table));
+    let (schema, name) = table.qualified();
+    let from = in_database(super::process::DATABASE, schema, name);
     let query =
         format!("SELECT COUNT(*) FROM (SELECT {list} FROM {from} WHERE {there} GROUP BY {list} HAVING COUNT(*) > 1) AS t");
     let unreadable = || format!("hyperd cannot read {}", file.display());
@@ -206,23 +207,9 @@ fn except(left: &str, right: &str) -> String {
 
 /// A SELECT list of all columns, in a form that can be compared.
 fn rows(table: &TableDescription) -> String {
-    table.columns.iter().map(|c| comparable(&c.name, &c.data_type)).collect::<Vec<_>>().join(", ")
-}
-
-fn comparable(column: &str, data_type: &str) -> String {
-    let name = sql::name(column);
-    // Geographies have no equality of their own.
-    if data_type == "geography" { format!("CAST({name} AS TEXT) AS {name}") } else { name }
+    table.columns.iter().map(sql::readable).collect::<Vec<_>>().join(", ")
 }
 
 fn in_database(database: &str, schema: &str, table: &str) -> String {
     format!("\"{database}\".{}.{}", sql::name(schema), sql::name(table))
-}
-
-fn schema_of(table: &TableDescription) -> &str {
-    table.name.split_once('.').map_or(sql::SCHEMA, |(schema, _)| schema)
-}
-
-fn table_of(table: &TableDescription) -> &str {
-    table.name.split_once('.').map_or(&table.name, |(_, name)| name)
 }

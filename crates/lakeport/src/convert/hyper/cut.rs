@@ -70,7 +70,7 @@ impl Cutter {
         let (function, by) = if key.is_empty() { ("ROW_NUMBER()", names.as_slice()) } else { ("RANK()", key) };
         let position = format!("{function} OVER (ORDER BY {}) - 1", by.iter().map(ordered).collect::<Vec<_>>().join(", "));
         let list = |names: &[String]| names.iter().map(|n| sql::name(n)).collect::<Vec<_>>().join(", ");
-        let (schema, name) = table.name.split_once('.').unwrap_or((sql::SCHEMA, &table.name));
+        let (schema, name) = table.qualified();
         Ok(Self {
             hyperd: Hyperd::shared(limits.hyperd_memory, version)?,
             file: absolute(file)?,

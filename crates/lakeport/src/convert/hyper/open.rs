@@ -21,13 +21,8 @@ pub(super) fn open(hyperd: Arc<Hyperd>, path: &Path, table: Option<&str>) -> Res
     let connection = hyperd.read(path)?;
     let all = tables(&connection, DATABASE, path)?;
     let chosen = choose(&all, table)?;
-    let (schema, name) = chosen.name.split_once('.').unwrap_or((sql::SCHEMA, &chosen.name));
-    let columns = chosen.columns.iter().map(|c| {
-        let column = sql::name(&c.name);
-        // In its own bytes nobody else could read it; as text it is WKT.
-        if c.data_type == "geography" { format!("CAST({column} AS TEXT) AS {column}") } else { column }
-    });
-    let columns = columns.collect::<Vec<_>>().join(", ");
+    let (schema, name) = chosen.qualified();
+    let columns = chosen.columns.iter().map(sql::readable).collect::<Vec<_>>().join(", ");
     let query = format!("SELECT {columns} FROM {}.{}.{}", sql::name(DATABASE), sql::name(schema), sql::name(name));
     let (sender, blocks) = sync_channel(AHEAD);
     let pushing = std::thread::spawn(move || {

@@ -130,7 +130,7 @@ pub(super) fn stream(connection: &Connection, query: &str, each: &mut dyn FnMut(
     })
 }
 
-/// Has hyperd write a query's result as an Arrow stream; `kind` is what a failure of its means.
+/// Has hyperd write a query's result as an Arrow stream; `kind` is what its failure means.
 pub(super) fn copy_out(connection: &Connection, query: &str, kind: Kind, sink: &mut Blocks) -> Result<()> {
     let client =
         connection.tcp_client().ok_or_else(|| Error::new(Kind::Unexpected, "the connection to hyperd is no TCP connection"))?;

@@ -3,16 +3,23 @@
 use std::fmt::Write;
 
 use super::process::DATABASE;
+use crate::convert::ColumnDescription;
 use crate::source::{Comparison, Literal, PlainScan, PlainSource, Predicate};
 use crate::types::{ColumnMapping, Mapping};
 use crate::verify::{MODULUS, Measure, SUMMED_DIGITS, TEXT_PREFIX, measure};
 
 /// The schema every table lies in; what Tableau looks for.
-pub(super) const SCHEMA: &str = "Extract";
+pub(crate) const SCHEMA: &str = "Extract";
 
 /// A quoted identifier.
 pub(crate) fn name(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// A column in a SELECT list; geographies as text, for nobody else reads their bytes and they have no equality of their own.
+pub(super) fn readable(column: &ColumnDescription) -> String {
+    let name = name(&column.name);
+    if column.data_type == "geography" { format!("CAST({name} AS TEXT) AS {name}") } else { name }
 }
 
 /// A quoted text constant.

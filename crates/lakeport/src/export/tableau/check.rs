@@ -94,7 +94,7 @@ impl Server {
 fn replay(change: &Change, table: &TableDescription, before: &Path, after: &Path, limits: &Limits) -> Result<String> {
     let payload = change.payload.as_deref().ok_or_else(|| Error::new(Kind::Unexpected, "the change has no payload"))?;
     let comparison = Comparison::open(before, after, payload, limits)?;
-    let (schema, name) = table.name.split_once('.').unwrap_or(("Extract", &table.name));
+    let (schema, name) = table.qualified();
     let source = Comparison::source(schema, name);
     let columns: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
     for action in &change.actions {
