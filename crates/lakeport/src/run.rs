@@ -106,7 +106,12 @@ impl Lakeport {
             Temporary::beside(&self.work_path(name, &destination, format.capability().extensions.first().unwrap_or(&"rows")))?;
         let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
         let mappings: Vec<&Mapping> = mappings.iter().collect();
-        let written = self.convert(format, &temporary, &mappings, tables, verify, &limits, listen, name, report).await?;
+        let writer = format.create(temporary.path(), &mappings, &limits)?;
+        let writer = self.convert(writer, tables, verify, &limits, listen, name, report).await?;
+        if matches!(destination, Destination::File(_)) {
+            temporary.sync_ahead();
+        }
+        let written = blocking(move || writer.finish()).await?;
 
         clock.begin("read back", report);
         self.verify_file(format, &written, &mappings, verify, &limits, report)?;
@@ -162,17 +167,14 @@ impl Lakeport {
     #[expect(clippy::too_many_arguments, reason = "the one step of a run, cut out to be read by itself")]
     async fn convert(
         &self,
-        format: &dyn Format,
-        temporary: &Temporary,
-        mappings: &[&Mapping],
+        mut writer: Box<dyn Writer>,
         tables: Vec<PlannedTable>,
         verify: Verify,
         limits: &Limits,
         listen: Listener<'_>,
         name: &str,
         report: &mut Report,
-    ) -> Result<Written> {
-        let mut writer = format.create(temporary.path(), mappings, limits)?;
+    ) -> Result<Box<dyn Writer>> {
         let total = tables.iter().map(|t| t.table.snapshot.rows).sum::<Option<u64>>();
         let done = Arc::new(AtomicU64::new(0));
         for (index, planned) in tables.into_iter().enumerate() {
@@ -207,7 +209,7 @@ impl Lakeport {
             report.tables.push(table_report);
         }
         listen(name, Event::Rows(report.rows(), total));
-        blocking(move || writer.finish()).await
+        Ok(writer)
     }
 
     fn verify_file(

@@ -53,6 +53,13 @@ impl Temporary {
         &self.path
     }
 
+    /// Begins to bring the file to the disk while it is completed and read back, so that [`Temporary::keep`] finds little left
+    /// to wait for; what fails here fails there again.
+    pub fn sync_ahead(&self) {
+        let path = self.path.clone();
+        let _ = std::thread::Builder::new().name("sync".into()).spawn(move || std::fs::File::open(path)?.sync_all());
+    }
+
     /// Syncs the file, gives it its name and syncs the directory; from here on the new content is what a reader sees.
     ///
     /// # Errors
