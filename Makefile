@@ -29,15 +29,18 @@ export LAKEPORT := $(CARGO_TARGET_DIR)/debug/lakeport
 RELEASE := $(CARGO_TARGET_DIR)/release/lakeport
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: own help setup build test lint wheel demo demo-stop bench bench-upload bench-formats bench-spark formats-long kill kills faults fuzz clean
+.PHONY: own help tools setup build test lint wheel demo demo-stop bench bench-upload bench-formats bench-spark formats-long kill kills faults fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
-setup: own $(VENV)/ready $(SPARK_VENV)/ready $(SAIL_HOME)/ready $(AZURITE_HOME)/ready $(TDE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, PostgreSQL, Azurite
-	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
+setup: tools $(VENV)/ready $(SPARK_VENV)/ready $(SAIL_HOME)/ready $(AZURITE_HOME)/ready $(TDE_HOME)/ready ## protoc, the judges' virtual environment, hyperd, Spark, PostgreSQL, Azurite
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends postgresql; }
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends libfaketime; }
+
+# What compiling needs.
+tools: own
+	@command -v protoc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq protobuf-compiler; }
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev; }
 
 # Cargo names the crates of two checkouts alike and goes by file times, so that one could be given the other's code.
@@ -88,12 +91,14 @@ $(FUZZ_HOME)/bin/cargo-fuzz:
 build: setup
 	cargo build --workspace --locked
 
-test: setup lint ## everything CI runs
+# What the tests need is fetched while the first crates compile.
+test: tools ## everything CI runs
+	@$(MAKE) --no-print-directory setup & others=$$!; $(MAKE) --no-print-directory lint; linted=$$?; wait $$others && exit $$linted
 	cargo build --workspace --locked
 	cd / && $(LAKEPORT) check --install-hyperd
 	cargo test --workspace --locked
 
-lint: setup ## formatting, clippy, docs; warnings are errors
+lint: tools ## formatting, clippy, docs; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
