@@ -102,7 +102,7 @@ impl Lakeport {
         {
             return Err(Error::new(Kind::TargetExists, format!("{} exists", path.display())));
         }
-        let temporary =
+        let mut temporary =
             Temporary::beside(&self.work_path(name, &destination, format.capability().extensions.first().unwrap_or(&"rows")))?;
         let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
         let mappings: Vec<&Mapping> = mappings.iter().collect();

@@ -3,7 +3,9 @@
 //! The name carries the process that writes it, so that after a `kill -9` the next run on the same target knows which
 //! leftovers are dead: `.orders.hyper.lakeport-4711-98765.tmp`.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use crate::error::{Error, Kind, Result, Wrap};
 
@@ -16,6 +18,8 @@ pub struct Temporary {
     path: PathBuf,
     target: PathBuf,
     kept: bool,
+    /// The sync that was begun ahead.
+    ahead: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Temporary {
@@ -44,7 +48,7 @@ impl Temporary {
         sweep(&target);
         let me = std::process::id();
         let unique = format!(".{name}{MARK}{me}-{}{END}", start_of(me).unwrap_or(0));
-        Ok(Self { path: directory.join(unique), target, kept: false })
+        Ok(Self { path: directory.join(unique), target, kept: false, ahead: None })
     }
 
     /// The temporary name to write to.
@@ -54,10 +58,11 @@ impl Temporary {
     }
 
     /// Begins to bring the file to the disk while it is completed and read back, so that [`Temporary::keep`] finds little left
-    /// to wait for; what fails here fails there again.
-    pub fn sync_ahead(&self) {
+    /// to wait for.
+    pub fn sync_ahead(&mut self) {
         let path = self.path.clone();
-        let _ = std::thread::Builder::new().name("sync".into()).spawn(move || std::fs::File::open(path)?.sync_all());
+        // Without a thread it is synced when it is kept.
+        self.ahead = std::thread::Builder::new().name("sync".into()).spawn(move || sync(&path)).ok();
     }
 
     /// Syncs the file, gives it its name and syncs the directory; from here on the new content is what a reader sees.
@@ -66,7 +71,9 @@ impl Temporary {
     /// `WriteFailed`; the old target is then still there.
     pub fn keep(mut self) -> Result<PathBuf> {
         let failed = || format!("cannot write {}", self.target.display());
-        std::fs::File::open(&self.path).and_then(|f| f.sync_all()).wrap(Kind::WriteFailed, failed)?;
+        // The system tells of a block that it could not write once: whoever asks next hears that all is well.
+        let ahead = self.ahead.take().map_or(Ok(()), |sync| sync.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())));
+        ahead.and_then(|()| sync(&self.path)).wrap(Kind::WriteFailed, failed)?;
         std::fs::rename(&self.path, &self.target).wrap(Kind::WriteFailed, failed)?;
         if let Some(directory) = self.target.parent()
             && let Ok(handle) = std::fs::File::open(directory)
@@ -84,6 +91,11 @@ impl Drop for Temporary {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Brings a file to the disk.
+fn sync(path: &Path) -> io::Result<()> {
+    std::fs::File::open(path)?.sync_all()
 }
 
 /// A hidden directory beside `target` in which its parts are written; removed with everything in it when dropped.
@@ -168,6 +180,22 @@ mod tests {
         drop(temporary);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_sync_that_failed_ahead_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.hyper");
+        std::fs::write(&target, "old").unwrap();
+        let mut temporary = Temporary::beside(&target).unwrap();
+        // There is no file yet, so this fails; the second sync would not.
+        temporary.sync_ahead();
+        while !temporary.ahead.as_ref().unwrap().is_finished() {
+            std::thread::yield_now();
+        }
+        std::fs::write(temporary.path(), "new").unwrap();
+        assert_eq!(temporary.keep().unwrap_err().kind(), Kind::WriteFailed);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
     }
 
     #[test]

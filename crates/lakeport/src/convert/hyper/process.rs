@@ -97,7 +97,7 @@ impl Hyperd {
         let mut parameters = Parameters::new();
         parameters.set("log_dir", scratch.path().to_string_lossy());
         parameters.set("default_database_version", file_format.to_string());
-        // Every file it writes has a temporary name until it is kept, which syncs it, or is uploaded and removed.
+        // What it writes is synced when it gets its name; what is uploaded and removed need not be.
         parameters.set("disable_fsync", "true");
         parameters.set("memory_limit", format!("{}m", (memory / (1024 * 1024)).max(256)));
         let process = HyperProcess::new(Some(&path), Some(&parameters))

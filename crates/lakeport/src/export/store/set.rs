@@ -122,12 +122,12 @@ pub fn commit_on_disk(set: &FileSet, manifest: &Path, mode: Mode) -> Result<Path
     std::path::absolute(manifest).wrap(Kind::WriteFailed, failed)
 }
 
-/// Gives the parts their names.
+/// Gives the parts their names, once they are on the disk.
 fn place(set: &FileSet, directory: &Path) -> Result<()> {
     for part in &set.manifest.parts {
-        let to = directory.join(&part.name);
-        std::fs::rename(set.directory.join(&part.name), &to)
-            .wrap(Kind::WriteFailed, || format!("cannot write {}", to.display()))?;
+        let (from, to) = (set.directory.join(&part.name), directory.join(&part.name));
+        sync(&from)?;
+        std::fs::rename(from, &to).wrap(Kind::WriteFailed, || format!("cannot write {}", to.display()))?;
     }
     sync(directory)
 }
@@ -142,9 +142,10 @@ fn write_synced(path: &Path, text: &[u8]) -> Result<()> {
     write().wrap(Kind::WriteFailed, || format!("cannot write {}", path.display()))
 }
 
-fn sync(directory: &Path) -> Result<()> {
-    match std::fs::File::open(directory) {
-        Ok(handle) => handle.sync_all().wrap(Kind::WriteFailed, || format!("cannot write to {}", directory.display())),
+/// Brings a file or a directory's names to the disk.
+fn sync(path: &Path) -> Result<()> {
+    match std::fs::File::open(path) {
+        Ok(handle) => handle.sync_all().wrap(Kind::WriteFailed, || format!("cannot write to {}", path.display())),
         Err(_) => Ok(()),
     }
 }
