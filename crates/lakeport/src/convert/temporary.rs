@@ -58,11 +58,11 @@ impl Temporary {
     }
 
     /// Begins to bring the file to the disk while it is completed and read back, so that [`Temporary::keep`] finds little left
-    /// to wait for.
+    /// to wait for; nothing is begun while there is no file, as some writers make theirs when they finish.
     pub fn sync_ahead(&mut self) {
-        let path = self.path.clone();
+        let Ok(file) = std::fs::File::open(&self.path) else { return };
         // Without a thread it is synced when it is kept.
-        self.ahead = std::thread::Builder::new().name("sync".into()).spawn(move || sync(&path)).ok();
+        self.ahead = std::thread::Builder::new().name("sync".into()).spawn(move || file.sync_all()).ok();
     }
 
     /// Syncs the file, gives it its name and syncs the directory; from here on the new content is what a reader sees.
@@ -73,7 +73,7 @@ impl Temporary {
         let failed = || format!("cannot write {}", self.target.display());
         // The system tells of a block that it could not write once: whoever asks next hears that all is well.
         let ahead = self.ahead.take().map_or(Ok(()), |sync| sync.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())));
-        ahead.and_then(|()| sync(&self.path)).wrap(Kind::WriteFailed, failed)?;
+        ahead.and_then(|()| std::fs::File::open(&self.path)?.sync_all()).wrap(Kind::WriteFailed, failed)?;
         std::fs::rename(&self.path, &self.target).wrap(Kind::WriteFailed, failed)?;
         if let Some(directory) = self.target.parent()
             && let Ok(handle) = std::fs::File::open(directory)
@@ -91,11 +91,6 @@ impl Drop for Temporary {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-/// Brings a file to the disk.
-fn sync(path: &Path) -> io::Result<()> {
-    std::fs::File::open(path)?.sync_all()
 }
 
 /// A hidden directory beside `target` in which its parts are written; removed with everything in it when dropped.
@@ -188,14 +183,20 @@ mod tests {
         let target = dir.path().join("x.hyper");
         std::fs::write(&target, "old").unwrap();
         let mut temporary = Temporary::beside(&target).unwrap();
-        // There is no file yet, so this fails; the second sync would not.
-        temporary.sync_ahead();
-        while !temporary.ahead.as_ref().unwrap().is_finished() {
-            std::thread::yield_now();
-        }
         std::fs::write(temporary.path(), "new").unwrap();
+        // The sync in `keep` itself succeeds.
+        temporary.ahead = Some(std::thread::spawn(|| Err(io::ErrorKind::Other.into())));
         assert_eq!(temporary.keep().unwrap_err().kind(), Kind::WriteFailed);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_file_made_after_the_sync_was_asked_for_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut temporary = Temporary::beside(&dir.path().join("x.xlsx")).unwrap();
+        temporary.sync_ahead();
+        std::fs::write(temporary.path(), "new").unwrap();
+        assert_eq!(std::fs::read_to_string(temporary.keep().unwrap()).unwrap(), "new");
     }
 
     #[test]
