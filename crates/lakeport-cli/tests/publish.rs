@@ -275,7 +275,7 @@ fn rows_of_a_change_are_compared_one_by_one() {
     change("some.hyper", "upsert", &["--change-id", "torn"]).ok().says("verified: all 1012 rows");
     ask(&sandbox.url, "DELETE", "/sandbox/faults", "");
     // Two rows of one key: nobody can say which of them should win.
-    change("twice.hyper", "upsert", &[]).fails(6, "E204").says("1 values of the key stand in several rows");
+    change("twice.hyper", "upsert", &[]).fails(6, "E204").says("a value of the key stands in several rows");
     run(&desk, &["publish", "some.hyper", "tab:Orders", "--action", "upsert", "--key", "id"]).ok().says("rows were not compared");
     // In pieces, too.
     let bytes = std::fs::metadata(desk.path().join("whole.hyper")).unwrap().len();

@@ -1,5 +1,6 @@
 //! A plan carried out: convert, export, verify, record. The only loop.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +11,17 @@ use tokio::sync::watch;
 
 use crate::Lakeport;
 use crate::config::Job;
-use crate::convert::{Format, Measuring, Temporary, Writer, Written};
+use crate::convert::{Format, Temporary, Writer, Written};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::{Mode, Publish};
 use crate::limits::Limits;
 use crate::plan::{Destination, Plan, PlannedTable, Route};
-use crate::report::{FileReport, PartitionReport, PeakMemory, Phase, Report, SCHEMA, TableReport, error_json, own_peak};
-use crate::source::{PlainScan, Work};
+use crate::report::{FileReport, PeakMemory, Phase, Report, SCHEMA, error_json, own_peak};
+use crate::source::Work;
 use crate::types::Mapping;
 use crate::verify::{Fingerprint, Verify};
 
+mod direct;
 mod flow;
 mod parts;
 
@@ -107,14 +109,14 @@ impl Lakeport {
         let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
         let mappings: Vec<&Mapping> = mappings.iter().collect();
         let writer = format.create(temporary.path(), &mappings, &limits)?;
-        let writer = self.convert(writer, tables, verify, &limits, listen, name, report).await?;
+        let (writer, pending) = self.convert(writer, tables, verify, &limits, listen, name, report).await?;
         if matches!(destination, Destination::File(_)) {
             temporary.sync_ahead();
         }
         let written = blocking(move || writer.finish()).await?;
 
         clock.begin("read back", report);
-        self.verify_file(format, &written, &mappings, verify, &limits, report)?;
+        self.verify_file(format, &written, &mappings, verify, &limits, pending, report)?;
         let mut file = FileReport { format: written.format.clone(), bytes: written.bytes, path: None };
 
         match destination {
@@ -174,7 +176,8 @@ impl Lakeport {
         listen: Listener<'_>,
         name: &str,
         report: &mut Report,
-    ) -> Result<Box<dyn Writer>> {
+    ) -> Result<(Box<dyn Writer>, Vec<Pending>)> {
+        let mut pending = Vec::new();
         let total = tables.iter().map(|t| t.table.snapshot.rows).sum::<Option<u64>>();
         let done = Arc::new(AtomicU64::new(0));
         for (index, planned) in tables.into_iter().enumerate() {
@@ -189,7 +192,12 @@ impl Lakeport {
                         None => Ok((scan, None)),
                     };
                     match staged {
-                        Ok((scan, _keep)) => direct(writer, index, mapping, scan, verify).await,
+                        Ok((scan, files)) => {
+                            direct::load(writer, index, mapping, scan, verify).await.map(|(writer, report, left)| {
+                                pending.extend(left.map(|left| Pending { table: index, left, _files: files }));
+                                (writer, report)
+                            })
+                        }
                         Err(e) => Err(e),
                     }
                 }
@@ -209,9 +217,10 @@ impl Lakeport {
             report.tables.push(table_report);
         }
         listen(name, Event::Rows(report.rows(), total));
-        Ok(writer)
+        Ok((writer, pending))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "as above")]
     fn verify_file(
         &self,
         format: &dyn Format,
@@ -219,6 +228,7 @@ impl Lakeport {
         mappings: &[&Mapping],
         verify: Verify,
         limits: &Limits,
+        pending: Vec<Pending>,
         report: &mut Report,
     ) -> Result<()> {
         if verify == Verify::None {
@@ -226,7 +236,13 @@ impl Lakeport {
             return Ok(());
         }
         // Blocking, and nothing else of this job can go on meanwhile.
-        let arrived = tokio::task::block_in_place(|| format.read_back(&written.path, mappings, verify, limits))?;
+        let arrived = tokio::task::block_in_place(|| {
+            let arrived = format.read_back(&written.path, mappings, verify, limits)?;
+            for Pending { table, left, .. } in pending {
+                report.tables[table].left = Some(left.known()?);
+            }
+            Ok::<_, Error>(arrived)
+        })?;
         for (table, arrived) in report.tables.iter_mut().zip(arrived) {
             let same = table.left.as_ref().map(|left| left.ensure_same(&arrived, &table.table));
             table.arrived = Some(arrived);
@@ -259,6 +275,14 @@ fn safe(job: &str) -> String {
     if start == job { start } else { format!("{start}-{:08x}", xxhash_rust::xxh3::xxh3_64(job.as_bytes()) >> 32) }
 }
 
+/// What left the source of a table, not yet known.
+struct Pending {
+    table: usize,
+    left: direct::Left,
+    /// Keeps the files that are still read.
+    _files: Option<Box<dyn Any + Send>>,
+}
+
 /// How far a conversion is, as it is told while it goes on.
 struct Shown<'a> {
     listen: Listener<'a>,
@@ -282,67 +306,6 @@ impl Shown<'_> {
                     (self.listen)(self.name, Event::Rows(self.done.load(Ordering::Relaxed), self.total));
                 }
             }
-        }
-    }
-}
-
-/// The direct route: the format's own engine loads group after group.
-async fn direct(
-    mut writer: Box<dyn Writer>,
-    index: usize,
-    mapping: Mapping,
-    scan: PlainScan,
-    verify: Verify,
-) -> Result<(Box<dyn Writer>, TableReport)> {
-    blocking(move || {
-        let left = match verify {
-            Verify::None => Left::Unknown,
-            // The files' own footers tell how many rows there are, unless a condition leaves some out.
-            Verify::Counts if scan.filter.is_none() => Left::Told(Fingerprint { rows: scan.rows, columns: Vec::new() }),
-            _ => Left::measured_beside(writer.measure_source(index, &scan, verify)?)?,
-        };
-        let mut partitions = Vec::new();
-        for (number, group) in scan.groups.iter().enumerate() {
-            let began = Instant::now();
-            let rows = writer.load(index, &scan, number)?;
-            let bytes = group.files.iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
-            partitions.push(PartitionReport { name: group.name.clone(), rows, bytes, seconds: began.elapsed().as_secs_f64() });
-        }
-        let left = left.known()?;
-        let rows = partitions.iter().map(|p| p.rows).sum();
-        if scan.filter.is_none() && rows != scan.rows {
-            return Err(Error::new(Kind::SourceUnreadable, "the files do not hold what is said of them")
-                .because(format!("{} rows were counted when they were written, {rows} were read", scan.rows)));
-        }
-        let table =
-            TableReport { table: mapping.table, rows, changed_values: serde_json::Map::new(), partitions, left, arrived: None };
-        Ok((writer, table))
-    })
-    .await
-}
-
-/// What left the source on the direct route.
-enum Left {
-    Unknown,
-    Told(Fingerprint),
-    /// Measured while the files are loaded: a loader alone leaves part of the cores idle.
-    Measuring(std::thread::JoinHandle<Result<Fingerprint>>),
-}
-
-impl Left {
-    fn measured_beside(measuring: Measuring) -> Result<Self> {
-        let thread = std::thread::Builder::new().name("measure the source".into()).spawn(measuring);
-        Ok(Self::Measuring(thread.wrap(Kind::Unexpected, || "cannot start a thread".into())?))
-    }
-
-    fn known(self) -> Result<Option<Fingerprint>> {
-        match self {
-            Self::Unknown => Ok(None),
-            Self::Told(print) => Ok(Some(print)),
-            Self::Measuring(thread) => match thread.join() {
-                Ok(print) => print.map(Some),
-                Err(_) => Err(Error::new(Kind::Unexpected, "the thread measuring the source panicked")),
-            },
         }
     }
 }

@@ -54,8 +54,11 @@ pub(super) async fn change(lakeport: &Lakeport, wanted: &Wanted<'_>, output: &Ou
     if matched && wanted.verify > Verify::None {
         let doubled = tokio::task::block_in_place(|| compare::doubled(wanted.file, table, wanted.key, &lakeport.limits))?;
         if doubled > 0 {
-            let message =
-                format!("{} values of the key stand in several rows: which of them wins is not defined", human::grouped(doubled));
+            let values = match doubled {
+                1 => "a value of the key stands".to_owned(),
+                _ => format!("{} values of the key stand", human::grouped(doubled)),
+            };
+            let message = format!("{values} in several rows: which of them wins is not defined");
             return Err(Error::new(Kind::ValueRefused, message)
                 .help("name all columns of the key, or leave one row of each; --verify none sends it as it is")
                 .at("file", wanted.file.display()));

@@ -149,7 +149,8 @@ pub trait Writer: Send {
         Err(Error::new(Kind::Unsupported, "this format has no engine of its own"))
     }
 
-    /// Prepares the fingerprint of a plain read, taken by the format's own engine from the source files; may run beside `load`.
+    /// Prepares the fingerprint of a plain read with a condition, taken by the format's own engine from the source files; may run
+    /// beside `load`.
     ///
     /// # Errors
     /// `Unsupported` for formats without one; what is prepared fails with `SourceUnreadable` or `VerifyFailed`.

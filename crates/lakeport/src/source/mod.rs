@@ -21,7 +21,9 @@ use crate::error::Result;
 use crate::limits::Limits;
 use crate::types::Wish;
 
+mod measure;
 mod plain;
+pub(crate) use measure::measure;
 pub use plain::{Comparison, Literal, PlainColumn, PlainScan, PlainSource, Predicate, ScanGroup, loadable};
 
 /// Record batches as they come, each or an error.
