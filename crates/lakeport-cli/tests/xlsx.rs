@@ -145,7 +145,7 @@ for sheet in openpyxl.load_workbook('b.xlsx'):
     assert_eq!(text, "my sales my_sales A1:B6 A1:B6 ['id', 'name of it'] None True\nnone none A1:A2 A1:A2 ['a'] None True\n");
     desk.parquet("alike.parquet", "{'id': [1], 'ID': [2]}");
     desk.write("lakeport.toml", "[job.b]\nfrom = \"alike.parquet\"\nto = \"b.xlsx\"\n[job.b.xlsx]\ntable = true\n");
-    desk.run(&["run", "b"]).fails(6, "E202").says("ID");
+    desk.run(&["run", "b"]).fails(6, "E202").says("`id` and `ID`");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Source of the types: the Delta transaction protocol, "Schema Serialization Format". Timestamps without a zone need the
 //! table feature `timestampNtz` (reader 3, writer 7), which the target switches on where a column has one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
@@ -145,10 +145,11 @@ fn storable(data_type: &DataType) -> Option<(String, DataType)> {
 /// As [`walk::map`], and `DuplicateColumn` for names that differ in case only.
 pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
     let mut mapping = walk::map(table, schema, wishes, &DeltaTypes)?;
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for column in &mut mapping.columns {
-        if !seen.insert(column.name.to_lowercase()) {
-            let message = format!("Delta tells names by more than their case, and there are two columns `{}`", column.name);
+        if let Some(other) = seen.insert(column.name.to_lowercase(), column.name.clone()) {
+            let message =
+                format!("the columns `{other}` and `{}` have one name in a Delta table, which knows no case", column.name);
             return Err(Error::new(Kind::DuplicateColumn, message).at("column", &column.name));
         }
         if column.name.contains(ODD) && column.note.is_none() {
@@ -198,6 +199,8 @@ mod tests {
     #[test]
     fn names_that_differ_in_case_only_are_one_name() {
         let schema = Schema::new(vec![Field::new("a", DataType::Int32, true), Field::new("A", DataType::Int32, true)]);
-        assert_eq!(map("t", &schema, &Wishes::default()).unwrap_err().kind(), Kind::DuplicateColumn);
+        let error = map("t", &schema, &Wishes::default()).unwrap_err();
+        assert_eq!(error.kind(), Kind::DuplicateColumn);
+        assert!(error.to_string().contains("`a` and `A`"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 //! Source of the limits: Microsoft's specifications and limits of Excel; dates are counted from 1900 with a day that never was,
 //! so they begin on 1900-03-01.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 
@@ -125,7 +125,7 @@ pub fn map(table: &str, schema: &Schema, wishes: &Wishes) -> Result<Mapping> {
 
 /// Stops on names that the columns of an Excel table cannot have.
 fn ensure_column_names(mapping: &Mapping) -> Result<()> {
-    let mut taken = BTreeSet::new();
+    let mut taken = BTreeMap::new();
     for column in &mapping.columns {
         let name = &column.name;
         let help = "rename the column in SQL, or leave out table = true";
@@ -133,8 +133,8 @@ fn ensure_column_names(mapping: &Mapping) -> Result<()> {
             let what = format!("`{name}` cannot be the name of a column of an Excel table");
             return Err(Error::new(Kind::Unsupported, what).at("column", name).help(help));
         }
-        if !taken.insert(name.to_lowercase()) {
-            let what = format!("an Excel table takes `{name}` for the name of another of its columns");
+        if let Some(other) = taken.insert(name.to_lowercase(), name) {
+            let what = format!("the columns `{other}` and `{name}` have one name in an Excel table, which knows no case");
             return Err(Error::new(Kind::DuplicateColumn, what).at("column", name).help(help));
         }
     }
