@@ -3,11 +3,10 @@
 //! A loader that reads a file wrongly would measure the same wrong values; a second reader does not. It works on the time that
 //! the loader leaves: its threads have the lowest priority, for a loader's own end keeps one core only.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
@@ -18,7 +17,7 @@ use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Schema, Schema
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use super::{Literal, PlainScan, PlainSource, ScanGroup};
+use super::{Literal, PlainColumn, PlainScan, PlainSource, ScanGroup};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::types::Mapping;
 use crate::types::shape::Shaper;
@@ -26,31 +25,53 @@ use crate::verify::{Accumulator, Fingerprint, Verify, together};
 
 /// Rows read at a time.
 const BATCH: usize = 8192;
+/// Columns read at a time; a page of each is in memory, which for thousands of columns would be too much.
+const COLUMNS_AT_ONCE: usize = 64;
+/// Threads at most, for the same reason.
+const THREADS: usize = 4;
 
 /// Reads the files and takes the fingerprint of what the mapping makes of them; pages are in memory, never a file.
 ///
-/// The condition of the read is not looked at. It ends early, with whatever it has, once `stop` is set.
+/// The condition of the read is not looked at. It ends early, with whatever it has, once `stop` is set, as it does itself when it
+/// fails.
 ///
 /// # Errors
 /// `SourceUnreadable` with the file in the context.
 pub(crate) fn measure(scan: &PlainScan, mapping: &Mapping, verify: Verify, stop: &AtomicBool) -> Result<Fingerprint> {
-    let mut pieces = Vec::new();
-    for group in &scan.groups {
-        for path in &group.files {
-            let opened = open(path).at("file", path.display())?;
-            pieces.extend((0..opened.metadata().num_row_groups()).map(|row_group| (group, path, opened.clone(), row_group)));
+    let mut all = Fingerprint::default();
+    for columns in mapping.columns.chunks(COLUMNS_AT_ONCE) {
+        let (mut some, mut read) = (Mapping { columns: columns.to_vec(), ..mapping.clone() }, Vec::new());
+        for (index, column) in some.columns.iter_mut().enumerate() {
+            let plain = column.path.first().and_then(|from| scan.columns.get(*from));
+            read.push(plain.cloned().ok_or_else(|| Error::new(Kind::Unexpected, "a plain read lacks a column of its mapping"))?);
+            column.path = vec![index];
         }
+        let print = measure_columns(&scan.groups, &read, &some, verify, stop)?;
+        all.rows = print.rows;
+        all.columns.extend(print.columns);
     }
-    let fields = scan.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true));
+    Ok(all)
+}
+
+fn measure_columns(
+    groups: &[ScanGroup],
+    columns: &[PlainColumn],
+    mapping: &Mapping,
+    verify: Verify,
+    stop: &AtomicBool,
+) -> Result<Fingerprint> {
+    let fields = columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let next = AtomicUsize::new(0);
-    let hand = || {
+    let pieces = Mutex::new(Pieces::of(groups));
+    let work = || {
         // Without it the loader waits for us, which costs time and nothing else.
         let _ = rustix::process::setpriority_process(None, 19);
         let mut shaper = Shaper::new(mapping);
         let mut print = Accumulator::new(mapping, verify);
-        while let Some((group, path, opened, row_group)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let read = piece(scan, group, path, (opened.clone(), *row_group), &schema, &mut |batch| {
+        while !stop.load(Ordering::Relaxed) {
+            let Some(piece) = pieces.lock().unwrap_or_else(PoisonError::into_inner).next()? else { break };
+            let path = piece.path;
+            let read = piece.read(columns, &schema, &mut |batch| {
                 shaper.shape(&batch, &mut |shaped| {
                     print.add(&shaped);
                     Ok(())
@@ -61,7 +82,9 @@ pub(crate) fn measure(scan: &PlainScan, mapping: &Mapping, verify: Verify, stop:
         }
         Ok(print.finish())
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pieces.len()).max(1);
+    // Where one fails the others need not go on.
+    let hand = || work().inspect_err(|_| stop.store(true, Ordering::Relaxed));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     let prints = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(hand)).collect();
         let panicked = |_| Err(Error::new(Kind::Unexpected, "a thread measuring the source panicked"));
@@ -70,64 +93,90 @@ pub(crate) fn measure(scan: &PlainScan, mapping: &Mapping, verify: Verify, stop:
     Ok(together(mapping, prints))
 }
 
+/// The row groups still to be read; of the footers, one is held beside those at work.
+struct Pieces<'a> {
+    files: Box<dyn Iterator<Item = (&'a ScanGroup, &'a Path)> + Send + 'a>,
+    open: Option<Piece<'a>>,
+}
+
+impl<'a> Pieces<'a> {
+    fn of(groups: &'a [ScanGroup]) -> Self {
+        let files = groups.iter().flat_map(|group| group.files.iter().map(move |path| (group, path.as_path())));
+        Self { files: Box::new(files), open: None }
+    }
+
+    fn next(&mut self) -> Result<Option<Piece<'a>>> {
+        loop {
+            if let Some(open) = &mut self.open
+                && open.row_group < open.footer.metadata().num_row_groups()
+            {
+                let piece = open.clone();
+                open.row_group += 1;
+                return Ok(Some(piece));
+            }
+            let Some((group, path)) = self.files.next() else { return Ok(None) };
+            let footer = File::open(path).wrap(Kind::SourceUnreadable, unreadable).and_then(|file| {
+                ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).wrap(Kind::SourceUnreadable, unreadable)
+            });
+            self.open = Some(Piece { group, path, footer: footer.at("file", path.display())?, row_group: 0 });
+        }
+    }
+}
+
+/// One row group of one file.
+#[derive(Clone)]
+struct Piece<'a> {
+    group: &'a ScanGroup,
+    path: &'a Path,
+    footer: ArrowReaderMetadata,
+    row_group: usize,
+}
+
+impl Piece<'_> {
+    /// Reads it as batches of the scan's schema; `each` says whether to go on.
+    fn read(self, columns: &[PlainColumn], schema: &SchemaRef, each: &mut dyn FnMut(RecordBatch) -> Result<bool>) -> Result<()> {
+        let file = File::open(self.path).wrap(Kind::SourceUnreadable, unreadable)?;
+        let there = self.footer.schema();
+        let wanted = columns.iter().filter_map(|column| match &column.source {
+            PlainSource::File(name) => Some(name),
+            PlainSource::Partition(_) => None,
+        });
+        let missing = |name| Error::new(Kind::SourceUnreadable, unreadable()).because(format!("it has no column `{name}`"));
+        let wanted = wanted.map(|name| there.index_of(name).map_err(|_| missing(name))).collect::<Result<Vec<_>>>()?;
+        let mask = ProjectionMask::roots(self.footer.parquet_schema(), wanted);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer)
+            .with_row_groups(vec![self.row_group])
+            .with_projection(mask)
+            .with_batch_size(BATCH)
+            .build()
+            .wrap(Kind::SourceUnreadable, unreadable)?;
+        for batch in reader {
+            let batch = batch.wrap(Kind::SourceUnreadable, unreadable)?;
+            let rows = batch.num_rows();
+            let arrays = columns.iter().map(|column| match &column.source {
+                PlainSource::File(name) => {
+                    let array = batch.column_by_name(name).ok_or_else(|| missing(name))?;
+                    as_type(array, &column.data_type).at("column", name)
+                }
+                PlainSource::Partition(index) => {
+                    let value = self.group.values.get(*index).unwrap_or(&Literal::Null);
+                    repeated(value, &column.data_type, rows).at("column", &column.name)
+                }
+            });
+            let arrays = arrays.collect::<Result<Vec<_>>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            let batch = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+                .wrap(Kind::Unexpected, || "a batch has not the shape of its schema".into())?;
+            if !each(batch)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn unreadable() -> String {
     "a file of the source cannot be read a second time, to compare".to_owned()
-}
-
-fn open(path: &Path) -> Result<ArrowReaderMetadata> {
-    let file = File::open(path).wrap(Kind::SourceUnreadable, unreadable)?;
-    ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).wrap(Kind::SourceUnreadable, unreadable)
-}
-
-/// Reads one row group as batches of the scan's schema; `each` says whether to go on.
-fn piece(
-    scan: &PlainScan,
-    group: &ScanGroup,
-    path: &Path,
-    (opened, row_group): (ArrowReaderMetadata, usize),
-    schema: &SchemaRef,
-    each: &mut dyn FnMut(RecordBatch) -> Result<bool>,
-) -> Result<()> {
-    let file = File::open(path).wrap(Kind::SourceUnreadable, unreadable)?;
-    let there: HashMap<_, _> = opened.schema().fields().iter().enumerate().map(|(i, f)| (f.name().clone(), i)).collect();
-    let mut wanted = Vec::new();
-    for column in &scan.columns {
-        if let PlainSource::File(name) = &column.source {
-            let index = there
-                .get(name)
-                .ok_or_else(|| Error::new(Kind::SourceUnreadable, unreadable()).because(format!("it has no column `{name}`")))?;
-            wanted.push(*index);
-        }
-    }
-    let mask = ProjectionMask::roots(opened.parquet_schema(), wanted);
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, opened)
-        .with_row_groups(vec![row_group])
-        .with_projection(mask)
-        .with_batch_size(BATCH)
-        .build()
-        .wrap(Kind::SourceUnreadable, unreadable)?;
-    for batch in reader {
-        let batch = batch.wrap(Kind::SourceUnreadable, unreadable)?;
-        let rows = batch.num_rows();
-        let columns = scan.columns.iter().map(|column| match &column.source {
-            PlainSource::File(name) => {
-                let array = batch.column_by_name(name).ok_or_else(|| Error::new(Kind::Unexpected, "a column was not read"))?;
-                as_type(array, &column.data_type).at("column", name)
-            }
-            PlainSource::Partition(index) => {
-                let value = group.values.get(*index).unwrap_or(&Literal::Null);
-                repeated(value, &column.data_type, rows).at("column", &column.name)
-            }
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
-            .wrap(Kind::Unexpected, || "a batch has not the shape of its schema".into())?;
-        if !each(batch)? {
-            break;
-        }
-    }
-    Ok(())
 }
 
 fn as_type(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
@@ -167,7 +216,6 @@ mod tests {
     use parquet::file::properties::WriterProperties;
 
     use super::*;
-    use crate::source::PlainColumn;
     use crate::types::{Wishes, hyper};
 
     fn wrap(array: impl arrow::array::Array + 'static) -> ArrayRef {
@@ -252,13 +300,14 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let (mut scan, mapping, _) = lake(folder.path());
-        let goes = AtomicBool::new(false);
+        let goes = || AtomicBool::new(false);
         scan.columns[1].source = PlainSource::File("gone".into());
-        let error = measure(&scan, &mapping, Verify::Fingerprint, &goes).unwrap_err();
+        let error = measure(&scan, &mapping, Verify::Fingerprint, &goes()).unwrap_err();
         assert_eq!(error.kind(), Kind::SourceUnreadable);
         assert!(error.context_value("file").is_some_and(|f| f.ends_with(".parquet")), "{error}");
+        scan.columns[1].source = PlainSource::File("name".into());
         std::fs::write(&scan.groups[1].files[0], "no Parquet").unwrap();
-        let error = measure(&scan, &mapping, Verify::Fingerprint, &goes).unwrap_err();
+        let error = measure(&scan, &mapping, Verify::Fingerprint, &goes()).unwrap_err();
         assert!(error.context_value("file").is_some_and(|f| f.ends_with("1.parquet")), "{error}");
     }
 }
