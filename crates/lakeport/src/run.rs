@@ -220,7 +220,7 @@ impl Lakeport {
         Ok((writer, pending))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "as above")]
+    #[expect(clippy::too_many_arguments, reason = "the other step of a run, cut out for the same reason")]
     fn verify_file(
         &self,
         format: &dyn Format,
