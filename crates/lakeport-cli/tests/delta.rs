@@ -379,3 +379,72 @@ fn azure_holds_tables() {
     ));
     assert_eq!(rows(&desk, "back/gold/t"), json!([[1], [1], [1], [2], [2], [2]]));
 }
+
+/// Writes a Delta table of the given schema by hand, with files of the given tables as a careless writer makes them.
+fn by_hand(desk: &Desk, table: &str, fields: &Value, files: &str) {
+    desk.python(&format!(
+        r#"
+import datetime as dt, decimal as dc, json, os, pyarrow as pa, pyarrow.parquet as pq
+far = [dt.datetime(9999, 12, 31, 23, 59, 59, 999999), dt.datetime(1, 1, 1), dt.datetime(2024, 2, 29, 1, 2, 3, 4), None]
+old = dict(use_deprecated_int96_timestamps=True, store_schema=False)
+os.makedirs("{table}/_delta_log")
+schema = json.dumps(dict(type="struct", fields=json.loads(r"""{fields}""")))
+log = [dict(protocol=dict(minReaderVersion=1, minWriterVersion=2)), dict(metaData=dict(id="1", format=dict(provider="parquet",
+    options=dict()), schemaString=schema, partitionColumns=[], configuration=dict(), createdTime=0))]
+for number, (columns, how) in enumerate({files}):
+    name = f"{{number}}.parquet"
+    pq.write_table(pa.table(columns), f"{table}/{{name}}", **how)
+    log.append(dict(add=dict(path=name, partitionValues=dict(), size=os.path.getsize(f"{table}/{{name}}"), modificationTime=0,
+        dataChange=True)))
+open("{table}/_delta_log/00000000000000000000.json", "w").write("\n".join(map(json.dumps, log)))
+"#
+    ));
+}
+
+fn field(name: &str, data_type: &str) -> Value {
+    json!({ "name": name, "type": data_type, "nullable": true, "metadata": {} })
+}
+
+#[test]
+fn files_of_old_and_new_timestamps_are_one_table_of_instants() {
+    let desk = Desk::new();
+    let fields = json!([field("id", "long"), field("at", "timestamp")]);
+    let files = "[({'id': [1, 2, 3, 4], 'at': pa.array(far, pa.timestamp('us'))}, old), \
+                  ({'id': [5], 'at': pa.array(far[:1], pa.timestamp('us', 'UTC'))}, {})]";
+    by_hand(&desk, "t", &fields, files);
+    let plan = desk.run(&["plan", "--from", "t", "--to", "x.hyper", "--json"]).ok().json();
+    assert_eq!(plan["plans"][0]["tables"][0]["columns"][1]["verdict"], "exact", "{plan}");
+    desk.run(&["convert", "t", "t.hyper", "--verify", "full"]).ok();
+    let (far, near) = ("9999-12-31 23:59:59.999999", "2024-02-29 01:02:03.000004");
+    let at = |row: &Value| row[1].as_str().map(|text| text.trim_end_matches("+00:00").to_owned());
+    let rows: Vec<_> = desk.rows("t.hyper", "id").as_array().unwrap().iter().map(at).collect();
+    let expected = [Some(far), Some("1-01-01 00:00:00"), Some(near), None, Some(far)];
+    assert_eq!(rows, expected.map(|text| text.map(str::to_owned)));
+    // Nanoseconds would be cut to what the log says.
+    let fine = "[({'id': [1], 'at': pa.array([1001], pa.timestamp('ns'))}, old)]";
+    by_hand(&desk, "fine", &fields, fine);
+    desk.run(&["convert", "fine", "fine.hyper"]).fails(6, "E204").says("INT96").says("0.parquet");
+}
+
+#[test]
+fn a_file_whose_values_would_change_to_fit_the_log_is_named() {
+    let desk = Desk::new();
+    for (number, (column, data_type)) in [
+        ("pa.array([1001], pa.timestamp('ns', 'UTC'))", "timestamp"),
+        ("pa.array([1.5])", "long"),
+        ("pa.array([2**53 + 1])", "double"),
+        ("pa.array(['1'])", "integer"),
+        ("pa.array([dc.Decimal('1.25')], pa.decimal128(10, 2))", "decimal(10,1)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let table = format!("t{number}");
+        by_hand(&desk, &table, &json!([field("a", data_type)]), &format!("[(dict(a={column}), dict())]"));
+        desk.run(&["convert", &table, "x.hyper"]).fails(6, "E205").says("`a`").says("0.parquet");
+    }
+    // What a log has widened since, is read.
+    by_hand(&desk, "wide", &json!([field("a", "long")]), "[(dict(a=pa.array([7], pa.int32())), dict()), (dict(a=[2**40]), dict())]");
+    desk.run(&["convert", "wide", "wide.hyper"]).ok();
+    assert_eq!(desk.rows("wide.hyper", "a"), json!([[7], [1_099_511_627_776_i64]]));
+}

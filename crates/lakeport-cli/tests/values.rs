@@ -202,3 +202,61 @@ fn an_interval_is_kept_as_iso_8601_text() {
     desk.run(&["convert", "a.csv", "a.hyper", "--sql", "select id, interval '14 months 3 days 4.5 seconds' as i from src"]).ok();
     assert_eq!(desk.rows("a.hyper", "1"), serde_json::json!([[1, "P1Y2M3DT4.5S"]]));
 }
+
+/// Writes old timestamps as Spark does: INT96, and nothing in the footer that says what the values were.
+fn int96(desk: &Desk, name: &str, columns: &str, more: &str) {
+    desk.python(&format!(
+        "import datetime as dt, pyarrow as pa, pyarrow.parquet as pq\n\
+         far = [dt.datetime(9999, 12, 31, 23, 59, 59, 999999), dt.datetime(1, 1, 1), dt.datetime(2024, 2, 29, 1, 2, 3, 4), None]\n\
+         t = pa.table({columns})\n\
+         pq.write_table(t, {name:?}, use_deprecated_int96_timestamps=True, **dict(dict(store_schema=False), {more}))\n\
+         assert 'int96' in str(pq.ParquetFile({name:?}).schema)"
+    ));
+}
+
+#[test]
+fn old_timestamps_arrive_whatever_their_year() {
+    let desk = Desk::new();
+    let columns = "{'id': [1, 2, 3, 4], 'at': pa.array(far, pa.timestamp('us')), \
+                   'all': pa.array([far, [], None, far[:1]], pa.list_(pa.timestamp('us'))), \
+                   'in': pa.array([{'m': x} for x in far], pa.struct([('m', pa.timestamp('us'))]))}";
+    int96(&desk, "t.parquet", columns, "row_group_size=2");
+    int96(&desk, "old.parquet", columns, "use_compliant_nested_type=False");
+    let plan = desk.run(&["plan", "--from", "t.parquet", "--to", "x.hyper", "--types", "all=drop", "--types", "in=drop", "--json"]);
+    let plan = plan.ok().json();
+    let table = &plan["plans"][0]["tables"][0];
+    assert_eq!((&table["route"], &table["columns"][1]["verdict"]), (&"streamed".into(), &"exact".into()), "{table}");
+    desk.run(&["convert", "t.parquet", "t.hyper", "--types", "all=drop", "--types", "in=drop", "--verify", "full"]).ok();
+    let rows = desk.rows("t.hyper", "id");
+    let at = ["9999-12-31 23:59:59.999999", "1-01-01 00:00:00", "2024-02-29 01:02:03.000004"];
+    assert_eq!(rows, serde_json::json!([[1, at[0]], [2, at[1]], [3, at[2]], [4, null]]));
+    // A condition is decided by the values, not by statistics that are about something else.
+    let kept = desk.run(&["convert", "t.parquet", "k.hyper", "--sql", "select id from src where at > '9000-01-01'"]);
+    kept.ok();
+    assert_eq!(desk.rows("k.hyper", "1"), serde_json::json!([[1]]));
+    for (from, to) in [("t.parquet", "new_t.parquet"), ("old.parquet", "new_old.parquet")] {
+        desk.run(&["convert", from, to]).ok();
+        let code = "import sys, pyarrow.parquet as pq\n\
+                    read = lambda f: pq.read_table(f, coerce_int96_timestamp_unit='us').to_pylist()\n";
+        desk.python(&format!("{code}assert read({from:?}) == read({to:?}), (read({from:?}), read({to:?}))"));
+    }
+}
+
+#[test]
+fn old_timestamps_finer_than_a_microsecond_are_never_cut() {
+    let desk = Desk::new();
+    let columns = "{'id': [1, 2, 3], 'at': pa.array([1000, 1001, None], pa.timestamp('ns'))}";
+    int96(&desk, "t.parquet", columns, "");
+    let done = desk.run(&["convert", "t.parquet", "t.hyper"]).fails(6, "E204");
+    done.says("INT96").says("t.parquet").says("column at");
+    // Who does not need the column is not stopped by it.
+    desk.run(&["convert", "t.parquet", "t.hyper", "--sql", "select id from src"]).ok();
+    int96(&desk, "even.parquet", "{'id': [1], 'at': pa.array([1000], pa.timestamp('ns'))}", "");
+    desk.run(&["convert", "even.parquet", "even.hyper"]).ok();
+    assert_eq!(desk.rows("even.hyper", "1"), serde_json::json!([[1, "1970-01-01 00:00:00.000001"]]));
+    // Where the footer says that they are nanoseconds, they are read as such.
+    int96(&desk, "noted.parquet", columns, "store_schema=True");
+    desk.run(&["convert", "noted.parquet", "noted.hyper"]).fails(6, "E204").says("--lossy=at");
+    let done = desk.run(&["convert", "noted.parquet", "noted.hyper", "--lossy=at", "--json"]).ok().json();
+    assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "at": 1 }));
+}

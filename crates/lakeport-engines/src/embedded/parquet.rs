@@ -3,9 +3,12 @@
 //! Every footer is read before the first row, a bounded number at a time, so that a file that does not fit or is damaged
 //! is found while nothing has been written yet.
 
+mod int96;
+mod reader;
+
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
@@ -19,13 +22,16 @@ use lakeport::error::{Error, Kind, Result, Wrap};
 use object_store::ObjectStoreExt;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::parquet_to_arrow_schema;
-use parquet::basic::{Compression, ConvertedType, LogicalType};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::Type;
 
+pub(super) use self::reader::Files;
+
 use super::layout::{DataFile, Layout};
-use super::schema::Merger;
+use super::schema::{self, Merger};
+use super::{delta, fault};
 
 /// Footers read side by side; more brings nothing on a disk and little on an object store.
 const FOOTERS_AT_ONCE: usize = 16;
@@ -33,8 +39,10 @@ const FOOTERS_AT_ONCE: usize = 16;
 /// What all footers together say.
 #[derive(Debug)]
 pub(super) struct Footers {
-    /// The merged schema, without partition columns.
+    /// The merged schema, or that of the log, without partition columns.
     pub(super) schema: SchemaRef,
+    /// The schema each file is read with, where it is not its own.
+    pub(super) read_as: Vec<Option<SchemaRef>>,
     /// Rows of each file, in the order of the layout.
     pub(super) rows: Vec<u64>,
     /// What the planner may know of each file.
@@ -47,7 +55,10 @@ pub(super) struct Footers {
 
 /// What is kept of one footer; the whole of a wide file's footer would be megabytes.
 struct Footer {
-    schema: Arc<Schema>,
+    /// The columns as they are read.
+    schema: SchemaRef,
+    /// Whether that is not what the file itself says.
+    retyped: bool,
     physical: Arc<Type>,
     rows: u64,
     statistics: Statistics,
@@ -58,25 +69,38 @@ struct Footer {
 pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Footers> {
     let reads: Vec<_> = layout.files.iter().map(|file| footer(layout, file, runtime).boxed()).collect();
     let found: Vec<Footer> = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect().await?;
-    let mut merger = Merger::default();
-    for (file, footer) in layout.files.iter().zip(&found) {
-        merger.add(&footer.schema, &layout.show(file))?;
-    }
+    let schema = columns(layout, &found)?;
     let uniform = found.windows(2).all(|w| w[0].schema == w[1].schema && w[0].physical == w[1].physical);
     let rows = found.iter().map(|f| f.rows).collect();
-    let peculiar = found.iter().find_map(|f| f.peculiar.clone());
-    let schema = merger.finish();
+    let mut peculiar = found.iter().find_map(|f| f.peculiar.clone());
+    if layout.log.is_some() && (found.is_empty() || !found.iter().all(|f| delta::agree(&schema, &f.schema))) {
+        peculiar = Some("the files of the Delta table do not all have its columns".to_owned());
+    }
+    let read_as = found.iter().map(|f| f.retyped.then(|| Arc::clone(&f.schema))).collect();
     // Sizes of columns are only known where the file's columns are the table's.
     let statistics = found
         .into_iter()
         .map(|f| {
-            if f.schema.fields() == schema.fields() {
+            if delta::agree(&f.schema, &schema) {
                 return f.statistics;
             }
             Statistics { column_statistics: vec![ColumnStatistics::new_unknown(); schema.fields().len()], ..f.statistics }
         })
         .collect();
-    Ok(Footers { schema, rows, statistics, uniform, peculiar })
+    Ok(Footers { schema, read_as, rows, statistics, uniform, peculiar })
+}
+
+/// The columns of the table: those of the log, which every file has to fit, or what the files say together.
+fn columns(layout: &Layout, found: &[Footer]) -> Result<SchemaRef> {
+    let mut merger = Merger::default();
+    for (file, footer) in layout.files.iter().zip(found) {
+        let shown = layout.show(file);
+        match &layout.log {
+            Some(log) => schema::ensure_kept(&footer.schema, &log.columns, &shown)?,
+            None => merger.add(&footer.schema, &shown)?,
+        }
+    }
+    Ok(layout.log.as_ref().map_or_else(|| merger.finish(), |log| Arc::clone(&log.columns)))
 }
 
 async fn footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> Result<Footer> {
@@ -99,12 +123,14 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
             _ => Error::new(Kind::SourceUnreadable, damaged()).because(e),
         })?;
     let about = metadata.file_metadata();
-    let schema =
-        parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
+    let own = parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
+    let read_as = int96::read_as(about, &own, layout.log.is_some());
+    let (own, retyped) = (Arc::new(own), read_as.is_some());
     let rows = u64::try_from(about.num_rows()).wrap(Kind::SourceUnreadable, damaged)?;
-    let statistics = statistics(&metadata, &Arc::new(schema.clone()))?;
+    let statistics = statistics(&metadata, &own)?;
     let peculiar = peculiar(&metadata);
-    Ok(Footer { schema: Arc::new(schema), physical: about.schema_descr().root_schema_ptr(), rows, statistics, peculiar })
+    let schema = read_as.map_or(own, Arc::new);
+    Ok(Footer { schema, retyped, physical: about.schema_descr().root_schema_ptr(), rows, statistics, peculiar })
 }
 
 /// Refuses a footer whose length is a lie; the decoder trusts it and overflows.
@@ -154,6 +180,10 @@ fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef) -> Result<Statisti
 fn peculiar(metadata: &ParquetMetaData) -> Option<String> {
     let columns = metadata.file_metadata().schema_descr().columns();
     for column in columns {
+        // Measured: hyperd takes every INT96 for an instant of UTC, and cuts nanoseconds.
+        if column.physical_type() == PhysicalType::INT96 {
+            return Some(format!("column `{}` is an INT96 timestamp, which the embedded engine reads", column.path()));
+        }
         let odd = match (column.logical_type_ref(), column.converted_type()) {
             (Some(LogicalType::String | LogicalType::Decimal(_) | LogicalType::Date | LogicalType::Integer(_)), _)
             | (Some(LogicalType::Timestamp(_) | LogicalType::Time(_)), _) => false,

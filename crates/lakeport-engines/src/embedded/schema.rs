@@ -33,13 +33,8 @@ impl Merger {
             // Metadata that not all files share says nothing about the table.
             self.metadata.retain(|key, value| schema.metadata().get(key) == Some(value));
         }
-        let mut own = std::collections::HashSet::new();
+        ensure_distinct(schema, file)?;
         for field in schema.fields() {
-            if !own.insert(field.name()) {
-                return Err(Error::new(Kind::DuplicateColumn, format!("a file has two columns called `{}`", field.name()))
-                    .at("column", field.name())
-                    .at("file", file));
-            }
             match self.places.get_mut(field.name()) {
                 None => {
                     self.places.insert(field.name().clone(), (self.fields.len(), number));
@@ -92,6 +87,78 @@ impl Merger {
                 })
                 .collect();
         Arc::new(Schema::new_with_metadata(fields, self.metadata))
+    }
+}
+
+fn ensure_distinct(schema: &Schema, file: &str) -> Result<()> {
+    let mut own = std::collections::HashSet::new();
+    match schema.fields().iter().find(|field| !own.insert(field.name())) {
+        Some(twice) => Err(Error::new(Kind::DuplicateColumn, format!("a file has two columns called `{}`", twice.name()))
+            .at("column", twice.name())
+            .at("file", file)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file of which a column cannot become the table's without a changed value.
+pub(super) fn ensure_kept(file: &Schema, table: &Schema, shown: &str) -> Result<()> {
+    ensure_distinct(file, shown)?;
+    for field in file.fields() {
+        let Ok(column) = table.field_with_name(field.name()) else { continue };
+        if !keeps(field.data_type(), column.data_type()) {
+            let (is, becomes) = (field.data_type(), column.data_type());
+            let message = format!("column `{}` is {is} in a file and {becomes} in the table's log", field.name());
+            return Err(Error::new(Kind::SchemaConflict, message).at("column", field.name()).at("file", shown));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a cast keeps every value of a type, or stops at the one it cannot keep.
+fn keeps(from: &DataType, to: &DataType) -> bool {
+    use DataType as T;
+    match (from, to) {
+        _ if from == to => true,
+        (T::Dictionary(_, inner), _) => keeps(inner, to),
+        (T::Utf8 | T::LargeUtf8 | T::Utf8View, T::Utf8 | T::LargeUtf8 | T::Utf8View) => true,
+        // Text that some writers do not mark as such; what is no UTF-8 stops.
+        (
+            T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_),
+            T::Binary | T::LargeBinary | T::BinaryView | T::Utf8 | T::LargeUtf8 | T::Utf8View,
+        ) => true,
+        (T::Timestamp(unit, zone), T::Timestamp(wider, other)) => {
+            // Without a zone it is UTC, which Delta says of its files; other zones only name the same instant.
+            let same = match (zone, other) {
+                (_, Some(other)) => is_utc(other),
+                (zone, None) => zone.as_deref().is_none_or(is_utc),
+            };
+            same && finer(*unit, *wider) == *wider
+        }
+        (T::Date32, T::Timestamp(_, None)) => true,
+        (T::Decimal128(p1, s1), T::Decimal128(p2, s2)) => {
+            s2 >= s1 && i16::from(*p2) - i16::from(*s2) >= i16::from(*p1) - i16::from(*s1)
+        }
+        (number, T::Decimal128(precision, scale)) if whole(number).is_some() => {
+            let digits = match whole(number) {
+                Some((_, 8)) => 3,
+                Some((_, 16)) => 5,
+                Some((_, 32)) => 10,
+                _ => 20,
+            };
+            *scale >= 0 && i16::from(*precision) - i16::from(*scale) >= digits
+        }
+        (T::List(x) | T::LargeList(x) | T::FixedSizeList(x, _), T::List(y) | T::LargeList(y)) => {
+            keeps(x.data_type(), y.data_type())
+        }
+        (T::Map(x, _), T::Map(y, _)) => match (x.data_type(), y.data_type()) {
+            (T::Struct(x), T::Struct(y)) => x.iter().zip(y).all(|(f, g)| keeps(f.data_type(), g.data_type())),
+            _ => false,
+        },
+        // Fields are found by name; one that a file lacks is NULL there.
+        (T::Struct(x), T::Struct(y)) => {
+            x.iter().all(|f| y.find(f.name()).is_none_or(|(_, g)| keeps(f.data_type(), g.data_type())))
+        }
+        _ => merge_types(from, to).as_ref() == Some(to),
     }
 }
 
@@ -226,6 +293,40 @@ mod tests {
         no(T::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), T::Timestamp(TimeUnit::Microsecond, None));
         yes(T::Utf8, T::Utf8View, T::Utf8View);
         yes(T::Null, T::Int8, T::Int8);
+    }
+
+    #[test]
+    fn a_file_fits_a_log_only_when_every_value_does() {
+        let utc = || Some(Arc::from("UTC"));
+        let micros = || T::Timestamp(TimeUnit::Microsecond, utc());
+        let yes = |from: T, to: T| assert!(keeps(&from, &to), "{from} {to}");
+        let no = |from: T, to: T| assert!(!keeps(&from, &to), "{from} {to}");
+        yes(T::Int32, T::Int64);
+        yes(T::Int32, T::Float64);
+        yes(T::Int32, T::Decimal128(12, 2));
+        yes(T::Float32, T::Float64);
+        yes(T::Date32, T::Timestamp(TimeUnit::Microsecond, None));
+        yes(T::Decimal128(10, 2), T::Decimal128(12, 4));
+        yes(T::Timestamp(TimeUnit::Millisecond, utc()), micros());
+        yes(T::Timestamp(TimeUnit::Microsecond, None), micros());
+        yes(T::Timestamp(TimeUnit::Microsecond, Some("+02:00".into())), micros());
+        yes(T::Dictionary(Box::new(T::Int32), Box::new(T::Utf8)), T::Utf8);
+        yes(T::Binary, T::Utf8);
+        no(T::Timestamp(TimeUnit::Nanosecond, utc()), micros());
+        no(T::Timestamp(TimeUnit::Microsecond, Some("+02:00".into())), T::Timestamp(TimeUnit::Microsecond, None));
+        no(T::Decimal128(10, 2), T::Decimal128(10, 1));
+        no(T::Decimal128(10, 2), T::Decimal128(10, 4));
+        no(T::Int64, T::Int32);
+        no(T::Int64, T::Float64);
+        no(T::Int64, T::Decimal128(18, 0));
+        no(T::Float64, T::Float32);
+        no(T::Utf8, T::Int32);
+        let list = |inner: T| T::List(Arc::new(Field::new_list_field(inner, true)));
+        yes(list(T::Int32), list(T::Int64));
+        no(list(T::Float64), list(T::Int64));
+        let fields = |inner: T| T::Struct(Fields::from(vec![Field::new("a", inner, true)]));
+        yes(fields(T::Int8), fields(T::Int16));
+        no(fields(T::Float64), fields(T::Int64));
     }
 
     #[test]

@@ -8,8 +8,6 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
-use datafusion::datasource::file_format::FileFormat;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -27,10 +25,10 @@ use lakeport::error::Result;
 use lakeport::source::Location;
 
 use super::layout::{DataFile, FileKind, Layout, Packing};
-use super::parquet::{self, Footers};
+use super::parquet::{self, Files, Footers};
 use super::store::store_url;
 use super::text::{TextFile, TextSource};
-use super::{csv, delta, ndjson};
+use super::{csv, ndjson};
 
 /// How much larger packed text is assumed to be once unpacked; only the planner's guess at sizes depends on it.
 const PACKED: u64 = 8;
@@ -59,14 +57,15 @@ impl LakeTable {
         let runtime = context.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&layout.place.store));
         let found = understand(&layout, &runtime).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
-        let Understood { schema, rows, statistics, uniform, peculiar, headers } = by_the_log(&layout, found);
+        let Understood { schema, read_as, rows, statistics, uniform, peculiar, headers } = found;
         drop_doubled_partitions(&mut layout, &schema);
-        let mut headers = headers.into_iter();
+        let (mut headers, mut read_as) = (headers.into_iter(), read_as.into_iter());
         let files = layout.files.iter().zip(statistics).map(|(file, known)| {
             let header = headers.next().unwrap_or_default();
             let mut partitioned = PartitionedFile::new_from_meta(file.meta.clone())
                 .with_partition_values(file.values.clone())
                 .with_extension(TextFile { packing: file.packing, header, shown: layout.show(file) });
+            partitioned.arrow_schema = read_as.next().flatten();
             partitioned.statistics = Some(Arc::new(with_partition_values(known, &file.values)));
             partitioned
         });
@@ -129,6 +128,16 @@ impl LakeTable {
         groups.into_iter().map(FileGroup::new).collect()
     }
 
+    fn parquet_files(&self, state: &dyn Session, projection: Option<&Vec<usize>>) -> Files {
+        let names = self.schema.table_schema().fields().iter().map(|f| f.name().clone());
+        let names = names.enumerate().filter(|(i, _)| projection.is_none_or(|p| p.contains(i))).map(|(_, name)| name);
+        Files {
+            store: Arc::clone(&self.layout.place.store),
+            cache: state.runtime_env().cache_manager.get_file_metadata_cache(),
+            wanted: Arc::new(names.collect()),
+        }
+    }
+
     fn statistics_of(&self, chosen: &[usize]) -> Statistics {
         let mut sum = Statistics::new_unknown(self.schema.table_schema());
         let parts: Vec<&Statistics> = chosen.iter().filter_map(|i| self.files[*i].statistics.as_deref()).collect();
@@ -170,7 +179,15 @@ impl TableProvider for LakeTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let source: Arc<dyn FileSource> = match self.layout.kind {
-            FileKind::Parquet => Arc::new(ParquetSource::new(self.schema.clone())),
+            FileKind::Parquet => {
+                let options = state.default_table_options().parquet;
+                let hint = options.global.metadata_size_hint;
+                let mut source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
+                if let Some(hint) = hint {
+                    source = source.with_metadata_size_hint(hint);
+                }
+                Arc::new(source.with_parquet_file_reader_factory(Arc::new(self.parquet_files(state, projection))))
+            }
             kind => Arc::new(TextSource::new(kind, self.schema.clone())),
         };
         let config = FileScanConfigBuilder::new(self.url.clone(), source)
@@ -179,13 +196,7 @@ impl TableProvider for LakeTable {
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
-        match self.layout.kind {
-            FileKind::Parquet => {
-                let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
-                format.create_physical_plan(state, config).await
-            }
-            FileKind::Csv | FileKind::Ndjson => Ok(DataSourceExec::from_data_source(config)),
-        }
+        Ok(DataSourceExec::from_data_source(config))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
@@ -199,6 +210,8 @@ impl TableProvider for LakeTable {
 /// What the files say, of whatever kind they are.
 struct Understood {
     schema: SchemaRef,
+    /// The schema each Parquet file is read with, where it is not its own.
+    read_as: Vec<Option<SchemaRef>>,
     rows: Vec<u64>,
     statistics: Vec<Statistics>,
     uniform: bool,
@@ -210,8 +223,8 @@ struct Understood {
 async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood> {
     let (schema, rows, headers) = match layout.kind {
         FileKind::Parquet => {
-            let Footers { schema, rows, statistics, uniform, peculiar } = parquet::footers(layout, runtime).await?;
-            return Ok(Understood { schema, rows, statistics, uniform, peculiar, headers: Vec::new() });
+            let Footers { schema, read_as, rows, statistics, uniform, peculiar } = parquet::footers(layout, runtime).await?;
+            return Ok(Understood { schema, read_as, rows, statistics, uniform, peculiar, headers: Vec::new() });
         }
         FileKind::Csv => {
             let found = csv::look(layout).await?;
@@ -223,19 +236,7 @@ async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood>
         }
     };
     let statistics = rows.iter().zip(&layout.files).map(|(rows, file)| text_statistics(&schema, *rows, file)).collect();
-    Ok(Understood { schema, rows, statistics, uniform: false, peculiar: None, headers })
-}
-
-/// Where a log says the columns, they are the table's; what the files say is theirs.
-fn by_the_log(layout: &Layout, found: Understood) -> Understood {
-    let Some(log) = &layout.log else { return found };
-    if delta::agree(&log.columns, &found.schema) {
-        return Understood { schema: Arc::clone(&log.columns), ..found };
-    }
-    let unknown = vec![ColumnStatistics::new_unknown(); log.columns.fields().len()];
-    let statistics = found.statistics.into_iter().map(|s| Statistics { column_statistics: unknown.clone(), ..s }).collect();
-    let peculiar = Some("the files of the Delta table do not all have its columns".to_owned());
-    Understood { schema: Arc::clone(&log.columns), statistics, peculiar, ..found }
+    Ok(Understood { schema, read_as: Vec::new(), rows, statistics, uniform: false, peculiar: None, headers })
 }
 
 fn text_statistics(schema: &Schema, rows: u64, file: &DataFile) -> Statistics {
