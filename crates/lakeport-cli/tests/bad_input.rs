@@ -175,3 +175,12 @@ fn bad_sql_and_unknown_names() {
     desk.run(&["convert", "a.csv", "x.hyper", "--types", "amuont=text"]).fails(2, "E120").says("did you mean `amount`?");
     desk.run(&["convert", "a.csv", "x.hyper", "--memory", "lots"]).fails(2, "E120");
 }
+
+#[test]
+fn a_partition_column_that_only_some_files_hold_is_refused() {
+    let desk = Desk::new();
+    desk.parquet("t/month=7/a.parquet", "{'id': [1], 'month': [7]}");
+    desk.parquet("t/month=8/b.parquet", "{'id': [2]}");
+    let done = desk.run(&["convert", "t", "t.hyper"]).fails(6, "E205");
+    done.says("`month`").says("month=7/a.parquet").says("month=8/b.parquet");
+}

@@ -4,7 +4,7 @@
 //! become Int32 or Int64, ISO dates Date32, anything else text. Numbers padded to two digits (`month=07`) are numbers,
 //! longer ones with leading zeros (`zip=01234`) are text, because the zeros carry meaning there.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use chrono::NaiveDate;
 use datafusion::common::ScalarValue;
 use percent_encoding::percent_decode_str;
@@ -43,6 +43,11 @@ pub(super) fn value_of(text: Option<&str>, data_type: &DataType) -> ScalarValue 
         DataType::Date32 => ScalarValue::Date32(text.and_then(days)),
         _ => ScalarValue::Utf8(text.map(ToOwned::to_owned)),
     }
+}
+
+/// The partition columns that a file has too.
+pub(super) fn doubled(partitions: &[FieldRef], has: impl Fn(&str) -> bool) -> Vec<String> {
+    partitions.iter().map(|p| p.name()).filter(|name| has(name)).cloned().collect()
 }
 
 fn whole(text: &str) -> Option<i64> {

@@ -31,7 +31,7 @@ pub(super) use self::reader::Files;
 
 use super::layout::{DataFile, Layout};
 use super::schema::{self, Merger};
-use super::{delta, fault};
+use super::{delta, fault, hive};
 
 /// Footers read side by side; more brings nothing on a disk and little on an object store.
 const FOOTERS_AT_ONCE: usize = 16;
@@ -43,6 +43,8 @@ pub(super) struct Footers {
     pub(super) schema: SchemaRef,
     /// The schema each file is read with, where it is not its own.
     pub(super) read_as: Vec<Option<SchemaRef>>,
+    /// The columns of each file that its directories name too.
+    pub(super) doubled: Vec<Vec<String>>,
     /// Rows of each file, in the order of the layout.
     pub(super) rows: Vec<u64>,
     /// What the planner may know of each file.
@@ -76,6 +78,7 @@ pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Foo
     if layout.log.is_some() && (found.is_empty() || !found.iter().all(|f| delta::agree(&schema, &f.schema))) {
         peculiar = Some("the files of the Delta table do not all have its columns".to_owned());
     }
+    let doubled = found.iter().map(|f| hive::doubled(&layout.partitions, |name| f.schema.field_with_name(name).is_ok())).collect();
     let read_as = found.iter().map(|f| f.retyped.then(|| Arc::clone(&f.schema))).collect();
     // Sizes of columns are only known where the file's columns are the table's.
     let statistics = found
@@ -87,7 +90,7 @@ pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Foo
             Statistics { column_statistics: vec![ColumnStatistics::new_unknown(); schema.fields().len()], ..f.statistics }
         })
         .collect();
-    Ok(Footers { schema, read_as, rows, statistics, uniform, peculiar })
+    Ok(Footers { schema, read_as, doubled, rows, statistics, uniform, peculiar })
 }
 
 /// The columns of the table: those of the log, which every file has to fit, or what the files say together.

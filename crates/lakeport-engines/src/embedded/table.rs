@@ -21,14 +21,14 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
-use lakeport::error::Result;
+use lakeport::error::{Error, Kind, Result};
 use lakeport::source::Location;
 
 use super::layout::{DataFile, FileKind, Layout, Packing};
 use super::parquet::{self, Files, Footers};
 use super::store::store_url;
 use super::text::{TextFile, TextSource};
-use super::{csv, ndjson};
+use super::{csv, hive, ndjson};
 
 /// How much larger packed text is assumed to be once unpacked; only the planner's guess at sizes depends on it.
 const PACKED: u64 = 8;
@@ -57,7 +57,11 @@ impl LakeTable {
         let runtime = context.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&layout.place.store));
         let found = understand(&layout, &runtime).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
-        let Understood { schema, read_as, rows, statistics, uniform, peculiar, headers } = found;
+        let Understood { schema, read_as, doubled, rows, statistics, uniform, peculiar, headers } = found;
+        if layout.log.is_none() {
+            ensure_doubled_everywhere(&layout, &doubled, &rows)
+                .map_err(|e| e.at("source", &location.url).during("open source"))?;
+        }
         drop_doubled_partitions(&mut layout, &schema);
         let (mut headers, mut read_as) = (headers.into_iter(), read_as.into_iter());
         let files = layout.files.iter().zip(statistics).map(|(file, known)| {
@@ -212,6 +216,8 @@ struct Understood {
     schema: SchemaRef,
     /// The schema each Parquet file is read with, where it is not its own.
     read_as: Vec<Option<SchemaRef>>,
+    /// The columns of each file that its directories name too.
+    doubled: Vec<Vec<String>>,
     rows: Vec<u64>,
     statistics: Vec<Statistics>,
     uniform: bool,
@@ -221,22 +227,40 @@ struct Understood {
 }
 
 async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood> {
-    let (schema, rows, headers) = match layout.kind {
+    let (schema, rows, headers, doubled) = match layout.kind {
         FileKind::Parquet => {
-            let Footers { schema, read_as, rows, statistics, uniform, peculiar } = parquet::footers(layout, runtime).await?;
-            return Ok(Understood { schema, read_as, rows, statistics, uniform, peculiar, headers: Vec::new() });
+            let Footers { schema, read_as, doubled, rows, statistics, uniform, peculiar } =
+                parquet::footers(layout, runtime).await?;
+            return Ok(Understood { schema, read_as, doubled, rows, statistics, uniform, peculiar, headers: Vec::new() });
         }
         FileKind::Csv => {
             let found = csv::look(layout).await?;
-            (found.schema, found.rows, found.headers)
+            let doubled = found.headers.iter().map(|header| hive::doubled(&layout.partitions, |name| header.iter().any(|own| own == name)));
+            let doubled = doubled.collect();
+            (found.schema, found.rows, found.headers, doubled)
         }
         FileKind::Ndjson => {
             let found = ndjson::look(layout).await?;
-            (found.schema, found.rows, Vec::new())
+            let doubled = doubled_keys(layout, &found.schema, &found.rows).await?;
+            (found.schema, found.rows, Vec::new(), doubled)
         }
     };
     let statistics = rows.iter().zip(&layout.files).map(|(rows, file)| text_statistics(&schema, *rows, file)).collect();
-    Ok(Understood { schema, read_as: Vec::new(), rows, statistics, uniform: false, peculiar: None, headers })
+    Ok(Understood { schema, read_as: Vec::new(), doubled, rows, statistics, uniform: false, peculiar: None, headers })
+}
+
+/// The keys in each NDJSON file that its directories name too; only where there are any is a file looked at by itself.
+async fn doubled_keys(layout: &Layout, schema: &Schema, rows: &[u64]) -> Result<Vec<Vec<String>>> {
+    if hive::doubled(&layout.partitions, |name| schema.field_with_name(name).is_ok()).is_empty() {
+        return Ok(vec![Vec::new(); rows.len()]);
+    }
+    let mut doubled = Vec::with_capacity(rows.len());
+    for (file, rows) in layout.files.iter().zip(rows) {
+        let alone = Layout { files: vec![file.clone()], ..layout.clone() };
+        let own = if *rows == 0 { None } else { Some(ndjson::look(&alone).await?.schema) };
+        doubled.push(hive::doubled(&layout.partitions, |name| own.as_ref().is_some_and(|own| own.field_with_name(name).is_ok())));
+    }
+    Ok(doubled)
 }
 
 fn text_statistics(schema: &Schema, rows: u64, file: &DataFile) -> Statistics {
@@ -245,6 +269,25 @@ fn text_statistics(schema: &Schema, rows: u64, file: &DataFile) -> Statistics {
     known.num_rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
     known.total_byte_size = usize::try_from(unpacked).map_or(Precision::Absent, Precision::Inexact);
     known
+}
+
+/// Refuses files of which some hold a column that the directories name and some do not: whose rows have which value would
+/// depend on where one looks.
+fn ensure_doubled_everywhere(layout: &Layout, doubled: &[Vec<String>], rows: &[u64]) -> Result<()> {
+    let filled = || layout.files.iter().zip(doubled).zip(rows).filter(|(_, rows)| **rows > 0).map(|(file, _)| file);
+    for partition in &layout.partitions {
+        let name = partition.name();
+        let one = |holds: bool| filled().find(|(_, own)| own.contains(name) == holds).map(|(file, _)| layout.show(file));
+        if let (Some(with), Some(without)) = (one(true), one(false)) {
+            let message = format!("column `{name}` is named by the directories, and some files hold it while others do not");
+            return Err(Error::new(Kind::SchemaConflict, message)
+                .help("read the two kinds apart with globs, or have the files written alike")
+                .at("column", name)
+                .at("other file", with)
+                .at("file", without));
+        }
+    }
+    Ok(())
 }
 
 /// Where a file holds a column that its directory names too, the file is right.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int32Array, Int64Array, StringArray, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use lakeport::error::Kind;
@@ -123,4 +123,30 @@ async fn a_directory_of_tables_is_listed() {
     assert_eq!(details(1, "layout"), Some("delta"));
     let missing = Embedded::new().list(&lake.at("nowhere")).await.unwrap_err();
     assert_eq!(missing.kind(), Kind::SourceMissing);
+}
+
+#[tokio::test]
+async fn a_partition_column_that_only_some_files_hold_is_refused() {
+    let lake = Lake::new();
+    let month = |m: i32| -> ArrayRef { Arc::new(Int32Array::from(vec![m])) };
+    lake.parquet("t/month=7/a.parquet", &batch(vec![("id", month(1)), ("month", month(7))]));
+    lake.parquet("t/month=8/b.parquet", &batch(vec![("id", month(2))]));
+    lake.text("c/month=7/a.csv", "id,month\n1,7\n");
+    lake.text("c/month=8/b.csv", "id\n2\n");
+    lake.text("j/month=7/a.json", "{\"id\": 1, \"month\": 7}\n");
+    lake.text("j/month=8/b.json", "{\"id\": 2}\n");
+    for name in ["t", "c", "j"] {
+        let error = refused(&lake.from(name)).await;
+        assert_eq!((error.kind(), error.context_value("column")), (Kind::SchemaConflict, Some("month")), "{error:?}");
+        assert!(error.context_value("file").unwrap().contains("/month=8/b."), "{error:?}");
+        assert!(error.context_value("other file").unwrap().contains("/month=7/a."), "{error:?}");
+    }
+    // A file without rows has no values that could be lost.
+    lake.text("e/month=7/a.csv", "id,month\n1,7\n");
+    lake.text("e/month=8/b.csv", "id\n");
+    assert_eq!(rows(&lake.sql("e", "select id, month from src")).await, ["1|7"]);
+    // Held by all, the files are right.
+    lake.parquet("f/month=7/a.parquet", &batch(vec![("id", month(1)), ("month", month(70))]));
+    lake.parquet("f/month=8/b.parquet", &batch(vec![("id", month(2)), ("month", month(80))]));
+    assert_eq!(set(&lake.sql("f", "select id, month from src")).await, ["1|70", "2|80"]);
 }
