@@ -444,7 +444,12 @@ fn a_file_whose_values_would_change_to_fit_the_log_is_named() {
         desk.run(&["convert", &table, "x.hyper"]).fails(6, "E205").says("`a`").says("0.parquet");
     }
     // What a log has widened since, is read.
-    by_hand(&desk, "wide", &json!([field("a", "long")]), "[(dict(a=pa.array([7], pa.int32())), dict()), (dict(a=[2**40]), dict())]");
+    by_hand(
+        &desk,
+        "wide",
+        &json!([field("a", "long")]),
+        "[(dict(a=pa.array([7], pa.int32())), dict()), (dict(a=[2**40]), dict())]",
+    );
     desk.run(&["convert", "wide", "wide.hyper"]).ok();
     assert_eq!(desk.rows("wide.hyper", "a"), json!([[7], [1_099_511_627_776_i64]]));
 }

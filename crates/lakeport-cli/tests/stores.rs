@@ -355,3 +355,42 @@ box.upload_blob('gold/orders/month=8/c.parquet', parquet(id=[3], name=['ü'], da
     azure.ask(&format!("open({back:?}, 'wb').write(get('out/direct.hyper'))"));
     assert_eq!(desk.rows("back.hyper", "id"), rows);
 }
+
+#[test]
+fn a_store_that_fails_while_a_table_is_read_is_not_called_damage() {
+    let desk = Desk::new();
+    let mut s3 = Emulator::start(&["s3"]);
+    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush-hush-hush")];
+    desk.write(
+        "lakeport.toml",
+        format!(
+            "[env.lake]\ntype = \"lake\"\nroot = \"s3://bucket/gold\"\noptions = {{ aws_endpoint = \"{}\", \
+             aws_allow_http = \"true\", aws_region = \"us-east-1\" }}\n",
+            s3.proxy
+        ),
+    );
+    s3.ask(
+        "
+s3.create_bucket(Bucket='bucket')
+put = lambda key, body: s3.put_object(Bucket='bucket', Key=key, Body=body)
+put('gold/t/1.parquet', parquet(id=[1, 2]))
+put('gold/t/2.parquet', parquet(id=[3]))
+put('gold/c/1.csv', b'id\\n1\\n')
+",
+    );
+    for table in ["lake:t", "lake:c"] {
+        // The right to read is lost at each request in turn, of listing, footers and rows.
+        let mut refused = 0;
+        loop {
+            s3.ask(&format!("fault('403', 'read', {})", refused + 1));
+            let done = run(&desk, &keys, &["convert", table, "x.csv"]);
+            if done.code == 0 {
+                break;
+            }
+            let done = done.fails(4, "E141");
+            assert!(!done.stderr.contains("damage"), "{}", done.stderr);
+            refused += 1;
+        }
+        assert!(refused > 3, "{table}: {refused}");
+    }
+}

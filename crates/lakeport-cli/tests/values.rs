@@ -222,7 +222,8 @@ fn old_timestamps_arrive_whatever_their_year() {
                    'in': pa.array([{'m': x} for x in far], pa.struct([('m', pa.timestamp('us'))]))}";
     int96(&desk, "t.parquet", columns, "row_group_size=2");
     int96(&desk, "old.parquet", columns, "use_compliant_nested_type=False");
-    let plan = desk.run(&["plan", "--from", "t.parquet", "--to", "x.hyper", "--types", "all=drop", "--types", "in=drop", "--json"]);
+    let plan =
+        desk.run(&["plan", "--from", "t.parquet", "--to", "x.hyper", "--types", "all=drop", "--types", "in=drop", "--json"]);
     let plan = plan.ok().json();
     let table = &plan["plans"][0]["tables"][0];
     assert_eq!((&table["route"], &table["columns"][1]["verdict"]), (&"streamed".into(), &"exact".into()), "{table}");

@@ -4,7 +4,7 @@ use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use lakeport::error::{Error, Kind, Result};
+use lakeport::error::{Kind, Result};
 use object_store::path::Path;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -43,5 +43,5 @@ pub(super) async fn open(
     };
     let shown = shown.to_owned();
     let message = if packing == Packing::Plain { "the file cannot be read" } else { "the file cannot be unpacked" };
-    Ok(unpacked.map_err(move |e| Error::new(Kind::SourceUnreadable, message).because(e).at("file", &shown)).boxed())
+    Ok(unpacked.map_err(move |e| fault::reading(e, Kind::SourceUnreadable, message).at("file", &shown)).boxed())
 }

@@ -1,19 +1,51 @@
 //! Foreign errors in our words: what kind of failure it is, with the cause kept.
 
+use std::error::Error as StdError;
+
 use datafusion::error::DataFusionError;
 use lakeport::error::{Error, Kind};
 use lakeport::export::store::status_of;
+use parquet::errors::ParquetError;
 
 /// A failure of the store itself.
 pub(super) fn store(error: object_store::Error) -> Error {
+    let judged = judged(&error);
+    told(judged, error)
+}
+
+/// A failure that may be the store's: then told as such, otherwise by these words.
+pub(super) fn reading(error: impl StdError + Send + Sync + 'static, kind: Kind, message: impl Into<String>) -> Error {
+    match of_store(&error).map(judged) {
+        Some(judged) => told(judged, error),
+        None => Error::new(kind, message).because(error),
+    }
+}
+
+/// The failure of a store that an error comes from, however deep it stands.
+pub(super) fn of_store<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a object_store::Error> {
+    let mut next = Some(error);
+    while let Some(e) = next {
+        if let Some(found) = e.downcast_ref::<object_store::Error>() {
+            return Some(found);
+        }
+        // An I/O error leaves what it was made of out of its chain.
+        next = match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => e.source(),
+        };
+    }
+    None
+}
+
+fn judged(error: &object_store::Error) -> (Kind, &'static str) {
     use object_store::Error as E;
-    let (kind, message) = match &error {
+    match error {
         E::NotFound { .. } => (Kind::SourceMissing, "a file is not there"),
         E::PermissionDenied { .. } => (Kind::Forbidden, "the store does not permit reading"),
         E::Unauthenticated { .. } => (Kind::SignIn, "the store did not accept the credentials"),
-        E::Generic { store: "LocalFileSystem", .. } if denied(&error) => (Kind::Forbidden, "the file may not be read"),
+        E::Generic { store: "LocalFileSystem", .. } if denied(error) => (Kind::Forbidden, "the file may not be read"),
         E::Generic { store: "LocalFileSystem", .. } => (Kind::SourceUnreadable, "the file cannot be read"),
-        E::Generic { .. } => match status_of(&error) {
+        E::Generic { .. } => match status_of(error) {
             Some(404) => (Kind::SourceMissing, "the bucket or container is not there"),
             Some(401) => (Kind::SignIn, "the store did not accept the credentials"),
             Some(403) => (Kind::Forbidden, "the store does not permit reading"),
@@ -21,7 +53,10 @@ pub(super) fn store(error: object_store::Error) -> Error {
             None => (Kind::Unreachable, "the object store cannot be reached"),
         },
         _ => (Kind::SourceUnreadable, "the store cannot be read"),
-    };
+    }
+}
+
+fn told((kind, message): (Kind, &'static str), error: impl StdError + Send + Sync + 'static) -> Error {
     let error = Error::new(kind, message).because(error);
     match kind {
         Kind::Forbidden => error.help("grant read and list rights on this path to the user or role Lakeport runs as"),
@@ -33,7 +68,7 @@ pub(super) fn store(error: object_store::Error) -> Error {
 }
 
 fn denied(error: &object_store::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(e) = next {
         if e.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied) {
             return true;
@@ -78,28 +113,19 @@ pub(super) fn rows(error: DataFusionError) -> Error {
 }
 
 fn plain(error: DataFusionError, kind: Kind, message: &str) -> Error {
+    let error = match ours(error) {
+        Ok(ours) => return ours,
+        Err(error) => error,
+    };
+    if let Some(judged) = of_store(&error).map(judged) {
+        return told(judged, error);
+    }
     let root = error.find_root();
     let (kind, message) = match root {
         DataFusionError::ResourcesExhausted(_) => {
             return Error::new(Kind::OutOfSpace, "the query needs more memory than it may use")
                 .help("raise --memory, run fewer jobs side by side, or make the query smaller: fewer columns, a condition, an aggregate before a join")
                 .because(error);
-        }
-        DataFusionError::ObjectStore(_) => {
-            if let DataFusionError::ObjectStore(e) = error {
-                return store(*e);
-            }
-            (Kind::SourceUnreadable, "a file cannot be read")
-        }
-        DataFusionError::External(e) if e.is::<Error>() => {
-            // An error of ours that travelled through the engine.
-            if let DataFusionError::External(e) = error {
-                return match e.downcast::<Error>() {
-                    Ok(ours) => *ours,
-                    Err(other) => Error::new(kind, message).because(other),
-                };
-            }
-            (kind, message)
         }
         DataFusionError::Internal(_) => (Kind::Unexpected, "the engine met a state it does not know"),
         DataFusionError::ArrowError(e, _) if computing(e) => (Kind::ValueRefused, "a value cannot be computed"),
@@ -115,6 +141,21 @@ fn plain(error: DataFusionError, kind: Kind, message: &str) -> Error {
     Error::new(kind, message).because(error)
 }
 
+/// An error of ours that travelled through the engine, taken out of what it was wrapped in.
+fn ours(error: DataFusionError) -> Result<Error, DataFusionError> {
+    match error {
+        DataFusionError::External(e) => e.downcast::<Error>().map(|e| *e).map_err(DataFusionError::External),
+        DataFusionError::ParquetError(e) => match *e {
+            ParquetError::External(e) => {
+                e.downcast::<Error>().map(|e| *e).map_err(|e| DataFusionError::ParquetError(Box::new(ParquetError::External(e))))
+            }
+            other => Err(DataFusionError::ParquetError(Box::new(other))),
+        },
+        DataFusionError::Context(words, e) => ours(*e).map_err(|e| DataFusionError::Context(words, Box::new(e))),
+        other => Err(other),
+    }
+}
+
 /// Whether an Arrow error comes from the query's arithmetic and casts, not from the file.
 fn computing(error: &arrow::error::ArrowError) -> bool {
     use arrow::error::ArrowError as A;
@@ -122,7 +163,7 @@ fn computing(error: &arrow::error::ArrowError) -> bool {
 }
 
 fn is_full(error: &DataFusionError) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(e) = next {
         if let Some(io) = e.downcast_ref::<std::io::Error>()
             && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
@@ -139,4 +180,64 @@ fn suggestion(said: &str) -> Option<String> {
     let rest = said.split_once("Did you mean '")?.1;
     let name = rest.split_once('\'')?.0;
     Some(name.strip_prefix("src.").unwrap_or(name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Boxed = Box<dyn StdError + Send + Sync>;
+
+    fn generic(store: &'static str, source: impl Into<Boxed>) -> object_store::Error {
+        object_store::Error::Generic { store, source: source.into() }
+    }
+
+    /// The ways on which a store's failure comes to us.
+    fn ways(fails: impl Fn() -> object_store::Error) -> Vec<Error> {
+        let parquet = || ParquetError::External(Box::new(fails()));
+        let footer = ParquetError::External(Box::new(DataFusionError::ObjectStore(Box::new(fails()))));
+        let data = [
+            DataFusionError::ObjectStore(Box::new(fails())),
+            DataFusionError::ParquetError(Box::new(parquet())),
+            DataFusionError::ParquetError(Box::new(footer)),
+            DataFusionError::ParquetError(Box::new(parquet())).context("reading"),
+            DataFusionError::External(Box::new(parquet())),
+            DataFusionError::ArrowError(Box::new(arrow::error::ArrowError::ExternalError(Box::new(parquet()))), None),
+            DataFusionError::Shared(std::sync::Arc::new(DataFusionError::ParquetError(Box::new(parquet())))),
+        ];
+        let text = reading(std::io::Error::other(fails()), Kind::SourceUnreadable, "the file cannot be read");
+        data.into_iter().map(rows).chain([text, store(fails())]).collect()
+    }
+
+    #[test]
+    fn a_failure_of_the_store_is_told_as_such_on_every_way() {
+        let path = || "t/1.parquet".to_owned();
+        let status = |status: &str| generic("S3", format!("Server returned non-2xx status code: {status}: "));
+        let kinds = |fails: &dyn Fn() -> object_store::Error, kind: Kind| {
+            for error in ways(fails) {
+                assert_eq!(error.kind(), kind, "{error:?}");
+            }
+        };
+        let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        kinds(&|| object_store::Error::PermissionDenied { path: path(), source: "403".into() }, Kind::Forbidden);
+        kinds(&|| object_store::Error::NotFound { path: path(), source: "404".into() }, Kind::SourceMissing);
+        kinds(&|| status("500"), Kind::ServerFailed);
+        kinds(&|| status("403"), Kind::Forbidden);
+        kinds(&|| generic("S3", std::io::Error::from(std::io::ErrorKind::ConnectionReset)), Kind::Unreachable);
+        // A local file without the right to read.
+        kinds(&|| generic("LocalFileSystem", denied()), Kind::Forbidden);
+        kinds(&|| generic("LocalFileSystem", std::io::Error::other("gone")), Kind::SourceUnreadable);
+    }
+
+    #[test]
+    fn an_error_of_ours_comes_through_the_engine_as_it_was() {
+        let ours = || Box::new(Error::new(Kind::ValueRefused, "a value").at("column", "at"));
+        for error in [
+            DataFusionError::External(ours()),
+            DataFusionError::ParquetError(Box::new(ParquetError::External(ours()))).context("reading"),
+        ] {
+            let error = rows(error);
+            assert_eq!((error.kind(), error.context_value("column")), (Kind::ValueRefused, Some("at")), "{error:?}");
+        }
+    }
 }

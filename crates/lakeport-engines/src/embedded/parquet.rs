@@ -78,7 +78,8 @@ pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Foo
     if layout.log.is_some() && (found.is_empty() || !found.iter().all(|f| delta::agree(&schema, &f.schema))) {
         peculiar = Some("the files of the Delta table do not all have its columns".to_owned());
     }
-    let doubled = found.iter().map(|f| hive::doubled(&layout.partitions, |name| f.schema.field_with_name(name).is_ok())).collect();
+    let doubled =
+        found.iter().map(|f| hive::doubled(&layout.partitions, |name| f.schema.field_with_name(name).is_ok())).collect();
     let read_as = found.iter().map(|f| f.retyped.then(|| Arc::clone(&f.schema))).collect();
     // Sizes of columns are only known where the file's columns are the table's.
     let statistics = found
@@ -121,10 +122,7 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
         .with_file_metadata_cache(Some(cache))
         .fetch_metadata()
         .await
-        .map_err(|e| match e.find_root() {
-            datafusion::error::DataFusionError::ObjectStore(_) => super::fault::rows(e),
-            _ => Error::new(Kind::SourceUnreadable, damaged()).because(e),
-        })?;
+        .map_err(|e| fault::reading(e, Kind::SourceUnreadable, damaged()))?;
     let about = metadata.file_metadata();
     let own = parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
     let read_as = int96::read_as(about, &own, layout.log.is_some());
@@ -145,12 +143,7 @@ async fn ensure_footer(layout: &Layout, file: &DataFile) -> Result<()> {
     if size < 2 * TAIL {
         return Err(damaged(format!("{size} bytes are too few")));
     }
-    let tail = layout
-        .place
-        .store
-        .get_range(&file.meta.location, size - TAIL..size)
-        .await
-        .wrap(Kind::SourceUnreadable, || "the end of the file cannot be read".into())?;
+    let tail = layout.place.store.get_range(&file.meta.location, size - TAIL..size).await.map_err(fault::store)?;
     let length = tail.first_chunk::<4>().map_or(0, |b| u64::from(u32::from_le_bytes(*b)));
     match tail.get(4..) {
         Some(b"PAR1" | b"PARE") if length + TAIL <= size => Ok(()),
@@ -213,7 +206,10 @@ fn peculiar(metadata: &ParquetMetaData) -> Option<String> {
 /// Costs a second read of the table, and only then.
 pub(super) async fn culprit(layout: &Layout) -> Option<String> {
     for file in &layout.files {
-        if whole(layout, file).await.is_err() {
+        // What the store does not hand out is not damaged for that.
+        if let Err(e) = whole(layout, file).await
+            && fault::of_store(&e).is_none()
+        {
             return Some(layout.show(file));
         }
     }

@@ -151,11 +151,12 @@ impl Open {
 
 /// The error in our words, with the file where it can be found.
 async fn explained(error: DataFusionError, tables: &[Arc<LakeTable>]) -> Error {
-    let damaged = matches!(error.find_root(), DataFusionError::ParquetError(_))
+    let decoding = matches!(error.find_root(), DataFusionError::ParquetError(_))
         || matches!(error.find_root(), DataFusionError::ArrowError(e, _)
             if matches!(e.as_ref(), arrow::error::ArrowError::ParquetError(_) | arrow::error::ArrowError::ExternalError(_)));
     let error = fault::rows(error);
-    if !damaged {
+    // An outage is no file's fault, and another look at all of them would take as long as the first.
+    if !decoding || error.kind() != Kind::SourceUnreadable {
         return error;
     }
     for table in tables.iter().filter(|t| t.layout.kind == FileKind::Parquet) {

@@ -235,7 +235,8 @@ async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood>
         }
         FileKind::Csv => {
             let found = csv::look(layout).await?;
-            let doubled = found.headers.iter().map(|header| hive::doubled(&layout.partitions, |name| header.iter().any(|own| own == name)));
+            let doubled =
+                found.headers.iter().map(|header| hive::doubled(&layout.partitions, |name| header.iter().any(|own| own == name)));
             let doubled = doubled.collect();
             (found.schema, found.rows, found.headers, doubled)
         }

@@ -106,10 +106,7 @@ impl AsyncFileReader for Reader {
         async move { self.store.get_ranges(&self.file.object_meta.location, &ranges).await.map_err(outer) }.boxed()
     }
 
-    fn get_metadata<'a>(
-        &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
+    fn get_metadata<'a>(&'a mut self, options: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
         async move {
             let metadata = DFParquetMetadata::new(self.store.as_ref(), &self.file.object_meta)
                 .with_file_metadata_cache(Some(Arc::clone(&self.cache)))
