@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
@@ -47,8 +46,10 @@ pub(super) struct Footers {
     pub(super) doubled: Vec<Vec<String>>,
     /// Rows of each file, in the order of the layout.
     pub(super) rows: Vec<u64>,
-    /// What the planner may know of each file.
-    pub(super) statistics: Vec<Statistics>,
+    /// Bytes of each file, unpacked.
+    pub(super) bytes: Vec<u64>,
+    /// Bytes of each column in all files together; none where the files' columns are not the table's.
+    pub(super) columns: Vec<Precision<usize>>,
     /// Whether every file has the same columns of the same physical types, so that no merging takes place.
     pub(super) uniform: bool,
     /// What in the files only this engine reads, said as a reason; another loader refuses the whole file for it.
@@ -63,15 +64,47 @@ struct Footer {
     retyped: bool,
     physical: Arc<Type>,
     rows: u64,
-    statistics: Statistics,
+    bytes: u64,
+    /// Bytes of each column.
+    columns: Vec<Precision<usize>>,
     peculiar: Option<String>,
+}
+
+impl Footer {
+    /// Drops what another footer says alike, which in most tables is all of the columns.
+    fn share(&mut self, first: &Self) {
+        if self.schema == first.schema {
+            self.schema = Arc::clone(&first.schema);
+        }
+        if self.physical == first.physical {
+            self.physical = Arc::clone(&first.physical);
+        }
+    }
 }
 
 /// Reads the footers of every file.
 pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Footers> {
     let reads: Vec<_> = layout.files.iter().map(|file| footer(layout, file, runtime).boxed()).collect();
-    let found: Vec<Footer> = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect().await?;
-    let schema = columns(layout, &found)?;
+    let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
+    let mut found: Vec<Footer> = Vec::with_capacity(layout.files.len());
+    let mut columns = Vec::new();
+    while let Some(mut footer) = reads.try_next().await? {
+        let own = std::mem::take(&mut footer.columns);
+        columns = match found.first() {
+            None => own,
+            Some(first) => {
+                footer.share(first);
+                let alike = Arc::ptr_eq(&footer.schema, &first.schema);
+                let sums = columns.iter().zip(own).map(|(sum, size): (&Precision<usize>, _)| sum.add(&size));
+                if alike { sums.collect() } else { Vec::new() }
+            }
+        };
+        found.push(footer);
+    }
+    let schema = schema_of(layout, &found)?;
+    if !found.iter().all(|f| delta::agree(&f.schema, &schema)) {
+        columns.clear();
+    }
     let uniform = found.windows(2).all(|w| w[0].schema == w[1].schema && w[0].physical == w[1].physical);
     let rows = found.iter().map(|f| f.rows).collect();
     let mut peculiar = found.iter().find_map(|f| f.peculiar.clone());
@@ -81,21 +114,12 @@ pub(super) async fn footers(layout: &Layout, runtime: &RuntimeEnv) -> Result<Foo
     let doubled =
         found.iter().map(|f| hive::doubled(&layout.partitions, |name| f.schema.field_with_name(name).is_ok())).collect();
     let read_as = found.iter().map(|f| f.retyped.then(|| Arc::clone(&f.schema))).collect();
-    // Sizes of columns are only known where the file's columns are the table's.
-    let statistics = found
-        .into_iter()
-        .map(|f| {
-            if delta::agree(&f.schema, &schema) {
-                return f.statistics;
-            }
-            Statistics { column_statistics: vec![ColumnStatistics::new_unknown(); schema.fields().len()], ..f.statistics }
-        })
-        .collect();
-    Ok(Footers { schema, read_as, doubled, rows, statistics, uniform, peculiar })
+    let bytes = found.iter().map(|f| f.bytes).collect();
+    Ok(Footers { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar })
 }
 
 /// The columns of the table: those of the log, which every file has to fit, or what the files say together.
-fn columns(layout: &Layout, found: &[Footer]) -> Result<SchemaRef> {
+fn schema_of(layout: &Layout, found: &[Footer]) -> Result<SchemaRef> {
     let mut merger = Merger::default();
     for (file, footer) in layout.files.iter().zip(found) {
         let shown = layout.show(file);
@@ -128,10 +152,12 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
     let read_as = int96::read_as(about, &own, layout.log.is_some());
     let (own, retyped) = (Arc::new(own), read_as.is_some());
     let rows = u64::try_from(about.num_rows()).wrap(Kind::SourceUnreadable, damaged)?;
-    let statistics = statistics(&metadata, &own)?;
+    let bytes: i64 = metadata.row_groups().iter().map(|g| g.total_byte_size()).sum();
+    let bytes = u64::try_from(bytes).unwrap_or(file.meta.size);
+    let columns = column_bytes(&metadata, &own)?;
     let peculiar = peculiar(&metadata);
     let schema = read_as.map_or(own, Arc::new);
-    Ok(Footer { schema, retyped, physical: about.schema_descr().root_schema_ptr(), rows, statistics, peculiar })
+    Ok(Footer { schema, retyped, physical: about.schema_descr().root_schema_ptr(), rows, bytes, columns, peculiar })
 }
 
 /// Refuses a footer whose length is a lie; the decoder trusts it and overflows.
@@ -152,24 +178,14 @@ async fn ensure_footer(layout: &Layout, file: &DataFile) -> Result<()> {
     }
 }
 
-/// Rows and sizes for the planner.
+/// Sizes of columns for the planner.
 ///
 /// Minima and maxima are left out: the reader prunes row groups by them itself, and an answer must never come from a
 /// statistic that some writer got wrong.
-fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef) -> Result<Statistics> {
+fn column_bytes(metadata: &ParquetMetaData, schema: &SchemaRef) -> Result<Vec<Precision<usize>>> {
     let known = DFParquetMetadata::statistics_from_parquet_metadata(metadata, schema)
         .wrap(Kind::SourceUnreadable, || "the statistics of the file cannot be read".to_owned())?;
-    let bytes: i64 = metadata.row_groups().iter().map(|g| g.total_byte_size()).sum();
-    let column_statistics = known
-        .column_statistics
-        .into_iter()
-        .map(|c| ColumnStatistics { byte_size: c.byte_size.to_inexact(), ..ColumnStatistics::new_unknown() })
-        .collect();
-    Ok(Statistics {
-        num_rows: known.num_rows,
-        total_byte_size: usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact),
-        column_statistics,
-    })
+    Ok(known.column_statistics.into_iter().map(|c| c.byte_size.to_inexact()).collect())
 }
 
 /// Finds what other readers of Parquet (hyperd, measured) refuse: rare packings, and types that are text only in name.

@@ -7,7 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
+use datafusion::common::{DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -43,6 +43,10 @@ pub(super) struct LakeTable {
     files: Vec<PartitionedFile>,
     /// Rows of each file.
     pub(super) rows: Vec<u64>,
+    /// Bytes of each file, unpacked.
+    bytes: Vec<u64>,
+    /// Bytes of each column in all files together, where known.
+    columns: Vec<Precision<usize>>,
     /// Whether all files have one physical schema.
     pub(super) uniform: bool,
     /// What in the files only this engine reads.
@@ -57,25 +61,24 @@ impl LakeTable {
         let runtime = context.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&layout.place.store));
         let found = understand(&layout, &runtime).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
-        let Understood { schema, read_as, doubled, rows, statistics, uniform, peculiar, headers } = found;
+        let Understood { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar, headers } = found;
         if layout.log.is_none() {
             ensure_doubled_everywhere(&layout, &doubled, &rows)
                 .map_err(|e| e.at("source", &location.url).during("open source"))?;
         }
         drop_doubled_partitions(&mut layout, &schema);
         let (mut headers, mut read_as) = (headers.into_iter(), read_as.into_iter());
-        let files = layout.files.iter().zip(statistics).map(|(file, known)| {
+        let files = layout.files.iter().map(|file| {
             let header = headers.next().unwrap_or_default();
             let mut partitioned = PartitionedFile::new_from_meta(file.meta.clone())
                 .with_partition_values(file.values.clone())
                 .with_extension(TextFile { packing: file.packing, header, shown: layout.show(file) });
             partitioned.arrow_schema = read_as.next().flatten();
-            partitioned.statistics = Some(Arc::new(with_partition_values(known, &file.values)));
             partitioned
         });
         let files = files.collect();
         let schema = TableSchema::builder(schema).with_table_partition_cols(layout.partitions.clone()).build();
-        Ok(Self { layout, schema, url: store, files, rows, uniform, peculiar })
+        Ok(Self { layout, schema, url: store, files, rows, bytes, columns, uniform, peculiar })
     }
 
     /// The number of partition columns, which stand last.
@@ -142,18 +145,27 @@ impl LakeTable {
         }
     }
 
+    /// What the planner may know of the chosen files; nothing of it is kept per file and column, of which there may be millions.
     fn statistics_of(&self, chosen: &[usize]) -> Statistics {
-        let mut sum = Statistics::new_unknown(self.schema.table_schema());
-        let parts: Vec<&Statistics> = chosen.iter().filter_map(|i| self.files[*i].statistics.as_deref()).collect();
-        if parts.len() != chosen.len() || parts.is_empty() {
-            return sum;
+        let mut known = Statistics::new_unknown(self.schema.table_schema());
+        let sum = |of: &[u64]| chosen.iter().filter_map(|i| of.get(*i)).sum::<u64>();
+        let (bytes, all) = (sum(&self.bytes), self.bytes.iter().sum::<u64>());
+        known.num_rows = usize::try_from(sum(&self.rows)).map_or(Precision::Absent, Precision::Exact);
+        known.total_byte_size = usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact);
+        // A column's share in the chosen files is taken to be that of the files.
+        let share = |size: usize| {
+            let part = (size as u128 * u128::from(bytes)).checked_div(u128::from(all));
+            usize::try_from(part.unwrap_or_default()).unwrap_or(usize::MAX)
+        };
+        for (column, size) in known.column_statistics.iter_mut().zip(&self.columns) {
+            column.byte_size = size.get_value().map_or(Precision::Absent, |size| Precision::Inexact(share(*size)));
         }
-        sum.num_rows = parts.iter().fold(Precision::Exact(0), |all, p| all.add(&p.num_rows));
-        sum.total_byte_size = parts.iter().fold(Precision::Inexact(0), |all, p| all.add(&p.total_byte_size));
-        for (i, column) in sum.column_statistics.iter_mut().enumerate() {
-            column.byte_size = parts.iter().fold(Precision::Inexact(0), |all, p| all.add(&p.column_statistics[i].byte_size));
+        let files = self.schema.file_schema().fields().len();
+        for (column, partition) in known.column_statistics.iter_mut().skip(files).zip(&self.layout.partitions) {
+            let width = partition.data_type().primitive_width();
+            column.byte_size = width.map_or(Precision::Absent, |w| known.num_rows.multiply(&Precision::Exact(w)).to_inexact());
         }
-        sum
+        known
     }
 }
 
@@ -219,7 +231,10 @@ struct Understood {
     /// The columns of each file that its directories name too.
     doubled: Vec<Vec<String>>,
     rows: Vec<u64>,
-    statistics: Vec<Statistics>,
+    /// Bytes of each file, unpacked.
+    bytes: Vec<u64>,
+    /// Bytes of each column, where known.
+    columns: Vec<Precision<usize>>,
     uniform: bool,
     peculiar: Option<String>,
     /// The header of each CSV file.
@@ -229,9 +244,10 @@ struct Understood {
 async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood> {
     let (schema, rows, headers, doubled) = match layout.kind {
         FileKind::Parquet => {
-            let Footers { schema, read_as, doubled, rows, statistics, uniform, peculiar } =
+            let Footers { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar } =
                 parquet::footers(layout, runtime).await?;
-            return Ok(Understood { schema, read_as, doubled, rows, statistics, uniform, peculiar, headers: Vec::new() });
+            let headers = Vec::new();
+            return Ok(Understood { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar, headers });
         }
         FileKind::Csv => {
             let found = csv::look(layout).await?;
@@ -246,8 +262,10 @@ async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood>
             (found.schema, found.rows, Vec::new(), doubled)
         }
     };
-    let statistics = rows.iter().zip(&layout.files).map(|(rows, file)| text_statistics(&schema, *rows, file)).collect();
-    Ok(Understood { schema, read_as: Vec::new(), doubled, rows, statistics, uniform: false, peculiar: None, headers })
+    let unpacked = |file: &DataFile| file.meta.size.saturating_mul(if file.packing == Packing::Plain { 1 } else { PACKED });
+    let bytes = layout.files.iter().map(unpacked).collect();
+    let (read_as, columns) = (Vec::new(), Vec::new());
+    Ok(Understood { schema, read_as, doubled, rows, bytes, columns, uniform: false, peculiar: None, headers })
 }
 
 /// The keys in each NDJSON file that its directories name too; only where there are any is a file looked at by itself.
@@ -262,14 +280,6 @@ async fn doubled_keys(layout: &Layout, schema: &Schema, rows: &[u64]) -> Result<
         doubled.push(hive::doubled(&layout.partitions, |name| own.as_ref().is_some_and(|own| own.field_with_name(name).is_ok())));
     }
     Ok(doubled)
-}
-
-fn text_statistics(schema: &Schema, rows: u64, file: &DataFile) -> Statistics {
-    let unpacked = file.meta.size.saturating_mul(if file.packing == Packing::Plain { 1 } else { PACKED });
-    let mut known = Statistics::new_unknown(schema);
-    known.num_rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
-    known.total_byte_size = usize::try_from(unpacked).map_or(Precision::Absent, Precision::Inexact);
-    known
 }
 
 /// Refuses files of which some hold a column that the directories name and some do not: whose rows have which value would
@@ -300,16 +310,6 @@ fn drop_doubled_partitions(layout: &mut Layout, schema: &Schema) {
         let mut flags = keep.iter();
         file.values.retain(|_| flags.next().copied().unwrap_or(true));
     }
-}
-
-/// Adds what is known of the partition columns, which are constant in a file.
-fn with_partition_values(mut known: Statistics, values: &[ScalarValue]) -> Statistics {
-    for value in values {
-        let width = value.data_type().primitive_width();
-        let byte_size = width.map_or(Precision::Absent, |w| known.num_rows.multiply(&Precision::Exact(w)).to_inexact());
-        known.column_statistics.push(ColumnStatistics { byte_size, ..ColumnStatistics::new_unknown() });
-    }
-    known
 }
 
 fn unqualified(expr: Expr) -> DfResult<Expr> {
