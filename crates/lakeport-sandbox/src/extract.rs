@@ -12,6 +12,7 @@ use lakeport::convert::hyper::process::{Hyperd, Watchers};
 use lakeport::error::{Error, Kind, Result, Wrap};
 
 use crate::index::{Column, Table};
+use crate::model::Reference;
 use crate::statements::Action;
 use crate::store::held;
 
@@ -46,6 +47,25 @@ impl Engine {
         let session = self.session()?;
         attach(&session, file, "extract", Access::ReadOnly)?;
         tables(&session, "extract")
+    }
+
+    /// The foreign keys of a file, assumed ones included.
+    pub(crate) fn references(&self, file: &Path) -> Result<Vec<Reference>> {
+        let session = self.session()?;
+        attach(&session, file, "extract", Access::ReadOnly)?;
+        let catalog = format!("{}.pg_catalog", escape_sql_path("extract"));
+        let keys = query(
+            &session,
+            &format!(
+                "select hn.nspname, h.relname, tn.nspname, t.relname from {catalog}.pg_constraint k \
+                 join {catalog}.pg_class h on k.conrelid = h.oid join {catalog}.pg_namespace hn on h.relnamespace = hn.oid \
+                 join {catalog}.pg_class t on k.confrelid = t.oid join {catalog}.pg_namespace tn on t.relnamespace = tn.oid \
+                 where k.contype = 'f'"
+            ),
+        )?;
+        keys.iter()
+            .map(|row| Ok(Reference { from: (text(row, 0)?, text(row, 1)?), to: (text(row, 2)?, text(row, 3)?) }))
+            .collect()
     }
 
     /// The first rows of one table of a file.

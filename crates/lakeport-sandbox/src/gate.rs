@@ -113,13 +113,17 @@ fn scope(session: &Session, method: &Method, call: &str, version: (u32, u32)) ->
         Method::DELETE => "delete",
         _ => "update",
     };
-    let area = match kind {
-        Call::UploadStart | Call::Append => return granted(scopes, "tableau:file_uploads:create"),
-        Call::Job if verb == "read" => return granted(scopes, "tableau:jobs:read"),
-        Call::Job => "jobs",
-        Call::Update if call.contains("/permissions") => "permissions",
-        Call::Projects => "projects",
-        Call::Publish | Call::Data | Call::Update | Call::Datasource => "datasources",
+    let inside: Vec<&str> = call.split('/').skip(2).collect();
+    let area = match (kind, inside.as_slice()) {
+        (Call::UploadStart | Call::Append, _) => return granted(scopes, "tableau:file_uploads:create"),
+        (Call::Job, _) if verb == "read" => return granted(scopes, "tableau:jobs:read"),
+        (Call::Job, _) => "jobs",
+        // No content, and so not part of what reads all content.
+        (_, [who @ ("users" | "groups"), ..]) => return granted(scopes, &format!("tableau:{who}:{verb}")),
+        (Call::Update, ["datasources", _, "permissions", ..]) => "permissions",
+        (Call::Update, ["datasources", _, "tags", ..]) => "datasource_tags",
+        (Call::Projects, _) => "projects",
+        (Call::Publish | Call::Data | Call::Update | Call::Datasource, _) => "datasources",
         _ => return Ok(()),
     };
     if verb == "read" && call.ends_with("/content") {
@@ -135,4 +139,44 @@ fn granted(scopes: &[String], needed: &str) -> Result<(), Refusal> {
     let area = needed.rsplit_once(':').map_or("", |(area, _)| area);
     let holds = scopes.iter().any(|scope| scope == needed || scope.strip_suffix(":*") == Some(area));
     if holds { Ok(()) } else { Err(Refusal::expired()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_takes_its_own_scope() {
+        let may = |scope: &str, method: &Method, call: &str| {
+            let session = Session::with(Some(vec![scope.to_owned()]));
+            super::scope(&session, method, &format!("sites/1/{call}"), (3, 29)).is_ok()
+        };
+        for (method, call, takes) in [
+            (Method::GET, "users", "tableau:users:read"),
+            (Method::GET, "users/7", "tableau:users:read"),
+            (Method::GET, "groups", "tableau:groups:read"),
+            (Method::PUT, "datasources/7/tags", "tableau:datasource_tags:update"),
+            (Method::DELETE, "datasources/7/tags/x", "tableau:datasource_tags:delete"),
+            (Method::PUT, "datasources/7/permissions", "tableau:permissions:update"),
+            (Method::DELETE, "datasources/7/permissions/users/1/Read/Allow", "tableau:permissions:delete"),
+            (Method::PUT, "datasources/7", "tableau:datasources:update"),
+            (Method::PATCH, "datasources/7/data", "tableau:datasources:update"),
+            (Method::POST, "datasources", "tableau:datasources:create"),
+            (Method::GET, "datasources/7/content", "tableau:datasources:download"),
+            (Method::GET, "datasources/7", "tableau:content:read"),
+            (Method::PUT, "fileUploads/7", "tableau:file_uploads:create"),
+            (Method::GET, "jobs/7", "tableau:jobs:read"),
+        ] {
+            assert!(may(takes, &method, call), "{method} {call} with {takes}");
+            let (area, _) = takes.rsplit_once(':').unwrap();
+            assert!(may(&format!("{area}:*"), &method, call), "{method} {call} with all of {area}");
+            // Reading what a data source is takes either of two.
+            for other in ["tableau:datasources:*", "tableau:content:read", "tableau:projects:*"] {
+                let either = takes == "tableau:content:read" && other == "tableau:datasources:*";
+                let same = other == takes || other.strip_suffix(":*") == Some(area) || either;
+                assert_eq!(may(other, &method, call), same, "{method} {call} with {other}");
+            }
+        }
+        assert!(super::scope(&Session::with(None), &Method::GET, "sites/1/users", (3, 29)).is_ok());
+    }
 }

@@ -148,7 +148,7 @@ pub(crate) struct StoredFile {
 }
 
 /// A table as hyperd found it in the file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Table {
     pub(crate) schema: String,
     pub(crate) name: String,

@@ -32,6 +32,7 @@ mod inject;
 mod jobs;
 mod jwt;
 mod line;
+mod model;
 mod multipart;
 mod package;
 mod page;
@@ -73,7 +74,7 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 pub struct Options {
     /// The port on 127.0.0.1; 0 takes any that is free.
     pub port: u16,
-    /// The directory that keeps what was published.
+    /// The directory that keeps what was published; empty or new, or that of an earlier sandbox.
     pub data: PathBuf,
     /// The personal access tokens that may sign in; `demo` with the secret `demo` unless said otherwise.
     pub tokens: Vec<Token>,
@@ -159,8 +160,8 @@ impl Sandbox {
     /// Starts a sandbox; when this returns, it answers.
     ///
     /// # Errors
-    /// `Usage` when the port is taken, `Locked` when another sandbox uses the data directory, `WriteFailed` or `ConfigInvalid`
-    /// when that directory cannot be used.
+    /// `Usage` when the port is taken or the data directory holds something and is no sandbox's, `Locked` when another sandbox
+    /// uses that directory, `WriteFailed` or `ConfigInvalid` when it cannot be used.
     pub async fn start(options: Options) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
             .await

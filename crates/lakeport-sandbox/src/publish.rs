@@ -19,7 +19,7 @@ use crate::multipart::{self, Malformed, Multipart};
 use crate::query::Query;
 use crate::refusal::{Refusal, with_causes, xml_response};
 use crate::uploads::{Arrived, MAX_BLOCK};
-use crate::{App, datasources, jobs, xml};
+use crate::{App, datasources, jobs, model, xml};
 
 /// The most bytes of the XML part.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -246,6 +246,11 @@ fn keep(app: &App, base: Option<PathBuf>, file: Arrived, datasource: &str, revis
     let tables = app.engine.inspect(&file.path).map_err(problem)?;
     if tables.is_empty() {
         return Err(Refusal::unpublishable("There was a problem publishing the file: the extract has no table"));
+    }
+    if tables.len() > 1 {
+        let references = app.engine.references(&file.path).map_err(problem)?;
+        model::ensure_tree(&tables, &references)
+            .map_err(|why| Refusal::unpublishable(format!("There was a problem publishing the file: {why}")))?;
     }
     let (file, tables) = match base {
         None => (file, tables),

@@ -77,6 +77,15 @@ pub(crate) struct Session {
     opened: Instant,
 }
 
+#[cfg(test)]
+impl Session {
+    /// A session that has these scopes, or may do everything.
+    pub(crate) fn with(scopes: Option<Vec<String>>) -> Self {
+        let (user, site) = ("user".to_owned(), "site".to_owned());
+        Self { token_name: None, user, site, scopes, opened: Instant::now() }
+    }
+}
+
 /// All sign-in sessions, by their token.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -210,8 +219,7 @@ mod tests {
     use super::*;
 
     fn session(token_name: Option<&str>) -> Session {
-        let (user, site) = ("user".to_owned(), "site".to_owned());
-        Session { token_name: token_name.map(str::to_owned), user, site, scopes: None, opened: Instant::now() }
+        Session { token_name: token_name.map(str::to_owned), ..Session::with(None) }
     }
 
     #[test]

@@ -26,7 +26,12 @@ async fn several_tables_are_published_but_not_appended_to() {
     let rig = Rig::start().await;
     let caller = Caller::sign_in(&rig).await;
     let one = extract(rig.directory.path(), "one.hyper", &SMALL);
-    let more = ["create schema \"it's\"", "create table \"it's\".\"more \"\"rows\"\"\" (\"x\" double precision)"];
+    let more = [
+        "create schema \"it's\"",
+        "create table \"it's\".\"more \"\"rows\"\"\" (\"x\" double precision, \"of\" bigint)",
+        "alter table \"Extract\".\"Extract\" add assumed primary key (\"id\")",
+        "alter table \"it's\".\"more \"\"rows\"\"\" add assumed foreign key (\"of\") references \"Extract\".\"Extract\" (\"id\")",
+    ];
     let two = extract(rig.directory.path(), "two.hyper", &[&SMALL[..], &more[..]].concat());
     let published = caller.publish("", "two", &two).await;
     assert_eq!(published.status, 201, "{published:?}");
@@ -36,6 +41,30 @@ async fn several_tables_are_published_but_not_appended_to() {
     assert_eq!(caller.publish("&append=true", "two", &two).await.code(), Some("400011"));
     assert_eq!(caller.publish("&append=true", "two", &one).await.status, 201);
     assert_eq!(caller.publish("&append=true&asJob=true", "two", &one).await.status, 202);
+}
+
+#[tokio::test]
+async fn several_tables_without_a_tree_of_keys_are_refused() {
+    let rig = Rig::start().await;
+    let caller = Caller::sign_in(&rig).await;
+    let tables = ["create table \"a\" (id bigint not null)", "create table \"b\" (a bigint)", "create table \"c\" (a bigint)"];
+    let key = "alter table \"a\" add assumed primary key (id)";
+    let [to_a, another] =
+        ["b", "c"].map(|from| format!("alter table \"{from}\" add assumed foreign key (a) references \"a\" (id)"));
+    for (what, tables, keys) in [
+        ("no keys", &tables[..2], &[][..]),
+        ("one left out", &tables[..], &[key, &to_a]),
+        ("two tables of facts", &tables[..], &[key, &to_a, &another]),
+    ] {
+        let file = extract(rig.directory.path(), "several.hyper", &[tables, keys].concat());
+        let answer = caller.publish("", what, &file).await;
+        assert_eq!((answer.status, answer.code()), (400, Some("400011")), "{what}: {answer:?}");
+        assert!(answer.body.contains("one tree of foreign keys"), "{what}: {answer:?}");
+    }
+    let tree = extract(rig.directory.path(), "tree.hyper", &[&tables[..2], &[key, &to_a]].concat());
+    let answer = caller.publish("", "tree", &tree).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(rig.datasources().await.len(), 1);
 }
 
 #[tokio::test]
