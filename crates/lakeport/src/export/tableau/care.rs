@@ -3,6 +3,8 @@
 //! An overwrite was seen to lose descriptions and certifications. So they are read before and compared after, and only what
 //! differs is sent: an update with every attribute would undo what others changed.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
 
 use crate::error::{Error, Kind, Result};
@@ -197,27 +199,25 @@ impl Server {
         Ok(rights)
     }
 
-    /// Finds `group:NAME` or `user:NAME`.
+    /// Finds `group:NAME` or `user:NAME`, or with the domain before the name where several have it: `group:DOMAIN\NAME`.
     async fn grantee(&self, text: &str, repeats: &mut Repeats) -> Result<(&'static str, String)> {
-        let (kind, path, name) = match text.split_once(':') {
+        let (kind, path, wanted) = match text.split_once(':') {
             Some(("group", name)) => ("group", "/groups", name.trim()),
             Some(("user", name)) => ("user", "/users", name.trim()),
             _ => {
                 return Err(Error::new(Kind::ConfigInvalid, format!("`{text}` in permissions is neither group nor user"))
-                    .help("write \"group:NAME\" or \"user:NAME\""));
+                    .help("write \"group:NAME\" or \"user:NAME\", with \"DOMAIN\\NAME\" where several have the name"));
             }
         };
-        // A comma or colon reads like the grammar of filters.
-        let filter = (!name.contains([',', ':'])).then(|| format!("name:eq:{}", encode(name)));
-        let read = |element: &Element| Some((element.told("id")?, element.attribute("name")?.to_owned()));
         let what = if kind == "group" { "find the group" } else { "find the user" };
-        let all = self.pages(what, path, filter.as_deref(), kind, read, repeats).await.map_err(|failed| failed.error)?;
-        let found = all.into_iter().find(|(_, there)| there == name);
-        found.map(|(id, _)| (kind, id)).ok_or_else(|| {
-            Error::new(Kind::TargetMissing, format!("there is no {kind} `{name}`"))
-                .help("check the names in [job.….permissions]")
-                .during(what)
-        })
+        let mut found = Vec::new();
+        for (domain, name) in readings(wanted) {
+            // A comma or colon reads like the grammar of filters.
+            let filter = (!name.contains([',', ':'])).then(|| format!("name:eq:{}", encode(name)));
+            let all = self.pages(what, path, filter.as_deref(), kind, Grantee::read, repeats).await.map_err(|f| f.error)?;
+            found.extend(all.into_iter().filter(|one| one.is(domain, name)));
+        }
+        only(kind, wanted, found).map(|id| (kind, id)).map_err(|e| e.during(what))
     }
 
     async fn warn(&self, id: &str, wanted: &Warning, repeats: &mut Repeats) -> Result<Option<String>> {
@@ -264,6 +264,51 @@ impl Server {
     }
 }
 
+/// A group or user, as a server lists it.
+#[derive(Debug)]
+struct Grantee {
+    id: String,
+    name: String,
+    domain: Option<String>,
+}
+
+impl Grantee {
+    fn read(element: &Element) -> Option<Self> {
+        let domain = element.child("domain").and_then(|domain| domain.told("name"));
+        Some(Self { id: element.told("id")?, name: element.attribute("name")?.to_owned(), domain })
+    }
+
+    /// Whether it has this name, in this domain if one is given; directories do not tell domains apart by case.
+    fn is(&self, domain: Option<&str>, name: &str) -> bool {
+        let there = self.domain.as_deref().unwrap_or_default();
+        self.name == name && domain.is_none_or(|domain| there.eq_ignore_ascii_case(domain))
+    }
+}
+
+/// What a name may mean: itself, and a name in a domain.
+fn readings(text: &str) -> Vec<(Option<&str>, &str)> {
+    let in_domain = text.split_once('\\').filter(|(domain, name)| !domain.is_empty() && !name.is_empty());
+    in_domain.map(|(domain, name)| (Some(domain), name)).into_iter().chain([(None, text)]).collect()
+}
+
+/// The one that was found: a right must not go to whoever comes first.
+fn only(kind: &str, wanted: &str, found: Vec<Grantee>) -> Result<String> {
+    let ids: BTreeSet<&str> = found.iter().map(|one| one.id.as_str()).collect();
+    if ids.len() > 1 {
+        let shown = |one: &Grantee| match &one.domain {
+            Some(domain) => format!("{domain}\\{} ({})", one.name, one.id),
+            None => format!("{} ({})", one.name, one.id),
+        };
+        let list: BTreeSet<String> = found.iter().map(shown).collect();
+        let list = list.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Error::new(Kind::TargetMissing, format!("there are {} {kind}s `{wanted}`: {list}", ids.len()))
+            .help(format!("say which one is meant: \"{kind}:DOMAIN\\NAME\" in [job.….permissions]")));
+    }
+    found.into_iter().next().map(|one| one.id).ok_or_else(|| {
+        Error::new(Kind::TargetMissing, format!("there is no {kind} `{wanted}`")).help("check the names in [job.….permissions]")
+    })
+}
+
 const ALLOW: &str = "Allow";
 const DENY: &str = "Deny";
 
@@ -303,4 +348,48 @@ fn warning_type(kind: WarningKind) -> &'static str {
 
 fn read_type(told: &str) -> WarningKind {
     TYPES.iter().find(|(_, name)| name.eq_ignore_ascii_case(told)).map_or(WarningKind::Warning, |(kind, _)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_several_have_means_none_of_them() {
+        let one = |id: &str, domain: Option<&str>, name: &str| Grantee {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            domain: domain.map(str::to_owned),
+        };
+        let there = || {
+            [
+                one("g1", Some("local"), "Analysts"),
+                one("g2", Some("ACME"), "Analysts"),
+                // A page that shows one group twice is the server's business.
+                one("g3", None, "Sales"),
+                one("g3", None, "Sales"),
+                one("g4", Some("local"), "ACME\\Sales"),
+            ]
+        };
+        let find = |wanted: &str| {
+            let hit = |g: &Grantee| readings(wanted).iter().any(|(domain, name)| g.is(*domain, name));
+            only("group", wanted, there().into_iter().filter(hit).collect())
+        };
+        for (wanted, id) in [
+            ("local\\Analysts", "g1"),
+            ("acme\\Analysts", "g2"),
+            ("Sales", "g3"),
+            ("ACME\\Sales", "g4"),
+            ("local\\ACME\\Sales", "g4"),
+        ] {
+            assert_eq!(find(wanted).unwrap(), id, "{wanted}");
+        }
+        let error = find("Analysts").unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (Kind::TargetMissing, 2));
+        assert!(error.message().contains("ACME\\Analysts (g2), local\\Analysts (g1)"), "{error:?}");
+        assert!(error.help_line().contains("group:DOMAIN\\NAME"), "{error:?}");
+        for wanted in ["analysts", "other\\Analysts", "\\Analysts", "Analysts\\"] {
+            assert!(find(wanted).unwrap_err().message().contains("no group"), "{wanted}");
+        }
+    }
 }

@@ -88,18 +88,24 @@ impl<'a> Ready<'a> {
         }
     }
 
-    /// What a part's call is known by, however often it is sent.
-    pub(super) fn request_id(&self, before: &DataSource, part: &Part) -> String {
+    /// What a part's call is known by, however often it is sent; `attempt` counts the calls whose jobs came to nothing.
+    pub(super) fn request_id(&self, before: &DataSource, part: &Part, attempt: u32) -> String {
         let of = self.cut.map_or(0, |c| c.rows);
         let place = part.rows.as_ref().map(|r| format!("rows {}-{} of {of}", r.start, r.end));
-        request_id(&[
-            &before.id,
+        let again = format!("attempt {attempt}");
+        let mut words = vec![
+            before.id.as_str(),
             self.change.connection.as_deref().unwrap_or_default(),
             self.change.version.as_deref().unwrap_or_default(),
             &self.content,
             &self.whole,
             place.as_deref().unwrap_or_default(),
-        ])
+        ];
+        // The id of the first attempt has no number, as before there were several.
+        if attempt > 0 {
+            words.push(&again);
+        }
+        request_id(&words)
     }
 
     pub(super) fn too_large(&self, what: &str, size: u64) -> Error {
@@ -187,6 +193,25 @@ mod tests {
         assert_eq!(request_id(&["a", "b"]), request_id(&["a", "b"]));
         assert_ne!(request_id(&["a", "b"]), request_id(&["ab", ""]));
         assert_eq!(request_id(&["a"]).len(), 36);
+    }
+
+    #[tokio::test]
+    async fn each_attempt_has_an_id_that_every_run_finds() {
+        let target = super::super::change::TableName::default();
+        let rows = super::super::change::Match::Condition(json!({}));
+        let delete = Action { verb: super::super::change::Verb::Delete, source: None, target, rows };
+        let change = Change { actions: vec![delete], ..Change::default() };
+        let source = DataSource { id: "d".into(), ..DataSource::default() };
+        let ids = async || {
+            let ready = Ready::of(&change, None).await.unwrap();
+            (0..4).map(|attempt| ready.request_id(&source, &whole(), attempt)).collect::<Vec<_>>()
+        };
+        let (one, two) = (ids().await, ids().await);
+        assert_eq!(one, two);
+        assert_eq!(one.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+        // What an earlier Lakeport sent is known to the server by this id.
+        let body = json!({ "actions": [change.actions[0].json().unwrap()] }).to_string();
+        assert_eq!(one[0], request_id(&["d", "", "", "", &body, ""]));
     }
 
     fn whole() -> Part {

@@ -4,7 +4,7 @@
 //! shared within a process, and a lock between processes is held as long as it lives.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex as Sync, PoisonError, Weak};
+use std::sync::{Arc, Mutex as Sync, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -36,53 +36,90 @@ const APPS: Version = Version(3, 17);
 /// From here on a connected app may ask for jobs.
 const APP_JOBS: Version = Version(3, 25);
 
-/// What is known of a server and the session on it.
-#[derive(Debug, Default)]
+/// What is known of a server, reached in one way, and the session on it.
+#[derive(Debug)]
 pub(super) struct State {
+    /// By the version that was asked for and the way there: a version set by hand, or a redirect, is not for others.
     pub(super) info: Option<Arc<ServerInfo>>,
-    pub(super) session: Option<Arc<SignedIn>>,
-    signed_in_again: bool,
+    shared: Arc<Shared>,
+}
+
+/// The session that targets with the same server, site and credentials share, however each of them reaches the server.
+#[derive(Debug, Default)]
+struct Shared {
+    session: Mutex<Held>,
     /// The targets that use the session; the last one to close signs out.
-    users: BTreeSet<uuid::Uuid>,
+    users: Sync<BTreeSet<uuid::Uuid>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    session: Option<Arc<SignedIn>>,
+    signed_in_again: bool,
+}
+
+impl Shared {
+    /// The targets that use it; a panic elsewhere leaves a set as whole as it was.
+    fn users(&self) -> MutexGuard<'_, BTreeSet<uuid::Uuid>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl State {
-    /// Notes that a target no longer uses the session; tells whether any other does.
-    pub(super) fn leave(&mut self, id: uuid::Uuid) -> bool {
-        self.users.remove(&id);
-        !self.users.is_empty()
+    /// Notes that a target no longer uses the session.
+    pub(super) fn leave(&mut self, id: uuid::Uuid) {
+        self.shared.users().remove(&id);
     }
 }
 
-/// The state that targets with the same server, site and credentials share.
-pub(super) fn shared(env: &TableauEnv) -> Arc<Mutex<State>> {
-    static STATES: Sync<BTreeMap<String, Weak<Mutex<State>>>> = Sync::new(BTreeMap::new());
-    let secret = Sha256::digest(env.auth.secret().reveal());
-    let version = env.api_version.as_deref().unwrap_or_default();
-    let key = format!("{:?} {secret:x} {:?}", (&env.url, &env.site, version, env.auth.kind(), env.auth.who()), env.network);
+/// What is shared, by what it is shared by, as long as anyone has it.
+type Known<T> = Sync<BTreeMap<String, Weak<T>>>;
+
+/// What is known under a key, made when nobody has it.
+fn known<T>(all: &Known<T>, key: String, make: impl FnOnce() -> T) -> Arc<T> {
     // A panic elsewhere leaves the map as whole as it was.
-    let mut states = STATES.lock().unwrap_or_else(PoisonError::into_inner);
-    states.retain(|_, state| state.strong_count() > 0);
-    if let Some(state) = states.get(&key).and_then(Weak::upgrade) {
-        return state;
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|_, one| one.strong_count() > 0);
+    if let Some(one) = all.get(&key).and_then(Weak::upgrade) {
+        return one;
     }
-    let state = Arc::default();
-    states.insert(key, Arc::downgrade(&state));
-    state
+    let one = Arc::new(make());
+    all.insert(key, Arc::downgrade(&one));
+    one
+}
+
+/// The state that targets share: what they know of the server where they reach it in the same way, and the session where
+/// server, site and credentials are the same.
+pub(super) fn shared(env: &TableauEnv) -> Arc<Mutex<State>> {
+    static STATES: Known<Mutex<State>> = Sync::new(BTreeMap::new());
+    static SESSIONS: Known<Shared> = Sync::new(BTreeMap::new());
+    let secret = Sha256::digest(env.auth.secret().reveal());
+    // What a connected app may do, and as which app, goes with the session.
+    let app = match &env.auth {
+        Auth::ConnectedApp { client_id, secret_id, scopes, .. } => Some((client_id, secret_id, scopes)),
+        Auth::Token { .. } | Auth::Password { .. } => None,
+    };
+    let account = format!("{:?} {secret:x}", (&env.url, &env.site, env.auth.kind(), env.auth.who(), app));
+    let way = format!("{account} {:?}", (&env.api_version, &env.network));
+    let shared = known(&SESSIONS, account, Shared::default);
+    known(&STATES, way, || Mutex::new(State { info: None, shared }))
 }
 
 impl Server {
     /// The session; signs in when there is none.
     pub(super) async fn session(&self, repeats: &mut Repeats) -> Result<Arc<SignedIn>> {
         let mut state = self.state.lock().await;
-        state.users.insert(self.id);
-        if let Some(session) = &state.session {
+        // Noted first, so that nobody who closes meanwhile ends a session that is wanted here.
+        state.shared.users().insert(self.id);
+        let info = self.known_info(&mut state, repeats).await?;
+        let shared = state.shared.clone();
+        let mut held = shared.session.lock().await;
+        if let Some(session) = &held.session {
             return Ok(session.clone());
         }
-        let info = self.known_info(&mut state, repeats).await?;
         let lock = self.token_lock(repeats).await?;
         let session = Arc::new(self.sign_in(&info, lock, repeats).await?);
-        state.session = Some(session.clone());
+        held.session = Some(session.clone());
         Ok(session)
     }
 
@@ -97,9 +134,11 @@ impl Server {
             wait: self.env.lock_wait,
         };
         let ours = || {
-            let message = format!("the token `{name}` is signed in to another site in this same run");
-            let help = "each sign-in with a token ends its former session: give each site its own token";
-            Some(Error::new(Kind::Locked, message).help(help))
+            // Waiting would not help: the session that holds it is one of this run, which needs it to the end.
+            let message = format!("the token `{name}` is signed in to another site, or with another secret, in this same run");
+            let help =
+                "each sign-in with a token ends its former session: give each site its own token, or run one after the other";
+            Some(Error::new(Kind::ConfigInvalid, message).help(help))
         };
         let site = if self.env.site.is_empty() { "the default site" } else { &self.env.site };
         match Lock::take(&wanted, ours).await.map_err(|e| e.during("sign in").at("site", site))? {
@@ -224,19 +263,21 @@ impl Server {
         repeats: &mut Repeats,
     ) -> Called<Arc<SignedIn>> {
         let mut state = self.state.lock().await;
-        if let Some(session) = &state.session
+        let shared = state.shared.clone();
+        let mut held = shared.session.lock().await;
+        if let Some(session) = &held.session
             && !Arc::ptr_eq(session, ended)
         {
             // Another task was quicker.
             return Ok(session.clone());
         }
         let age = ended.since.elapsed();
-        if state.signed_in_again && age < IDLE_LIFE {
+        if held.signed_in_again && age < IDLE_LIFE {
             let help = self.ended_early(age);
             return Err(Box::new(Failed { error: failed.error.help(help), ..failed }));
         }
-        state.signed_in_again = age < IDLE_LIFE;
-        state.session = None;
+        held.signed_in_again = age < IDLE_LIFE;
+        held.session = None;
         let by_whom = match &self.env.auth {
             Auth::Token { name, .. } if age < YOUNG => format!("; another process signed in with the token `{name}`"),
             _ => String::new(),
@@ -246,7 +287,7 @@ impl Server {
         let info = self.known_info(&mut state, repeats).await.map_err(Failed::local)?;
         let session = self.sign_in(&info, ended.lock.clone(), repeats).await.map_err(Failed::local)?;
         let session = Arc::new(session);
-        state.session = Some(session.clone());
+        held.session = Some(session.clone());
         Ok(session)
     }
 
@@ -282,12 +323,16 @@ impl Server {
     /// Ends the session when no other target uses it; a failure is nobody's business, for another sign-in may have ended it.
     pub(super) async fn sign_out(&self) {
         let mut state = self.state.lock().await;
-        if state.leave(self.id) {
+        state.leave(self.id);
+        let shared = state.shared.clone();
+        let mut held = shared.session.lock().await;
+        // Looked at under the lock: who came meanwhile has noted itself, and takes the session over.
+        if !shared.users().is_empty() {
             return;
         }
-        let (Some(session), Some(info)) = (state.session.take(), state.info.clone()) else { return };
+        let (Some(session), Some(info)) = (held.session.take(), state.info.clone()) else { return };
         // The next session is another one, with its own chance to be renewed.
-        state.signed_in_again = false;
+        held.signed_in_again = false;
         let Ok(url) = self.url(&info.base, &format!("api/{}/auth/signout", info.version)) else { return };
         let request = Request::new(Method::POST, url, Some(&session.token), &Body::Empty, "sign out");
         match tokio::time::timeout(SIGN_OUT, self.http.send(request)).await {

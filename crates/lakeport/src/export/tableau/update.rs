@@ -7,9 +7,14 @@
 //! A payload above the server's limit is cut by rows. Each piece is then a change of its own, all or nothing, awaited before
 //! the next; its id is made from the whole content and the positions of its rows, so that the same change sent again after a
 //! failure, cut in the same way, does what was left undone and nothing twice.
+//!
+//! A server that knows an id hands out the job of its first call. Where that job failed or was cancelled, nothing was done, and
+//! the change goes on under the next id of a row that every run derives anew: a run asks for each in turn, and stops at the
+//! first that came to something, or may have.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
 
 use crate::convert::Temporary;
@@ -22,10 +27,25 @@ use super::check::Check;
 use super::datasource::DataSource;
 use super::fault::How;
 use super::http::Body;
-use super::job::Job;
+use super::job::{Job, JobState};
 use super::parts::{Part, Ready, halves};
 use super::retry::{Repeat, Repeats};
 use super::session::{Call, Server, encode, encode_id};
+
+/// How many ids a change has, each for when the jobs of those before it came to nothing; to ask for one takes an upload.
+const ATTEMPTS: u32 = 8;
+/// Servers show to the second when a data source last changed: two changes within one show as one.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A change under way.
+struct Step<'a> {
+    ready: &'a Ready<'a>,
+    before: &'a DataSource,
+    /// How many pieces were done.
+    done: u64,
+    /// Whether what is sent is all there is.
+    alone: bool,
+}
 
 /// How sending a part ended.
 enum Sent {
@@ -111,14 +131,15 @@ impl Tableau {
         progress: Progress<'_>,
     ) -> Result<u64> {
         let mut parts = ready.parts(self.server.env.change_limit, repeats);
-        let mut done = 0u64;
+        let mut step = Step { ready, before, done: 0, alone: true };
         while let Some(part) = parts.pop() {
+            let done = step.done;
+            step.alone = done == 0 && parts.is_empty();
             let told = move |e: Error| if done > 0 { e.at("pieces done", done) } else { e };
-            let body = if done == 0 { &ready.whole } else { ready.body() };
-            match self.send_part(ready, before, &part, body, receipt, repeats, progress).await.map_err(told)? {
+            match self.send_part(&step, &part, receipt, repeats, progress).await.map_err(told)? {
                 Sent::Done(job) => {
                     receipt.job = Some(job);
-                    done += 1;
+                    step.done += 1;
                 }
                 Sent::Nothing => {}
                 Sent::TooLarge(size, error) => {
@@ -129,20 +150,18 @@ impl Tableau {
                 }
             }
         }
-        Ok(done)
+        Ok(step.done)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of a change, cut out to be read by itself")]
     async fn send_part(
         &self,
-        ready: &Ready<'_>,
-        before: &DataSource,
+        step: &Step<'_>,
         part: &Part,
-        body: &str,
         receipt: &mut Receipt,
         repeats: &mut Repeats,
         progress: Progress<'_>,
     ) -> Result<Sent> {
+        let ready = step.ready;
         let piece = match (&part.rows, ready.cut) {
             (Some(rows), Some(cut)) => match (cut.piece)(rows.clone())? {
                 Some(piece) => Some(piece),
@@ -163,56 +182,108 @@ impl Tableau {
         if piece.is_some() && size > self.server.env.change_limit && shrinks && halves(part, size, ready.cut).is_some() {
             return Ok(Sent::TooLarge(size, ready.too_large("change_limit is less than", size)));
         }
-        let mut upload = None;
-        if let Some(path) = payload {
-            upload = Some(self.server.upload(path, size, self.buffer, repeats, progress).await?.id);
+        let (source, connection) = (&step.before.id, ready.change.connection.as_deref());
+        let body = if step.done == 0 { ready.whole.as_str() } else { ready.body() };
+        let mut last = Job::default();
+        for attempt in 0..ATTEMPTS {
+            let mut upload = None;
+            if let Some(path) = payload {
+                upload = Some(self.server.upload(path, size, self.buffer, repeats, progress).await?.id);
+            }
+            let id = ready.request_id(step.before, part, attempt);
+            let since = self.last_change(source, repeats).await?;
+            let sent = self.server_time();
+            let Some(job) = self.server.patch(source, connection, upload.as_deref(), body, id, repeats).await? else {
+                return Ok(Sent::TooLarge(size, ready.too_large("the server takes no change of", size)));
+            };
+            let followed = match self.follow_change(&job, sent, receipt, repeats).await {
+                // Without the right to see it, the data source itself tells.
+                Err(error) if error.kind() == Kind::SignIn && self.server.has_scopes() => {
+                    self.await_move(step, since.as_deref(), &job, repeats).await.map(|()| None)
+                }
+                followed => followed,
+            };
+            let Some(undone) = followed? else {
+                receipt.bytes += size;
+                return Ok(Sent::Done(job));
+            };
+            let how = if undone.state == JobState::Cancelled { "was cancelled" } else { "failed" };
+            repeats.note(format!("change the data source: the job {job} of a former run {how}, sent anew"));
+            last = undone;
         }
-        let (connection, id) = (ready.change.connection.as_deref(), ready.request_id(before, part));
-        let called = self.server.patch(&before.id, connection, upload.as_deref(), body, id, repeats).await?;
-        let Some(job) = called else {
-            return Ok(Sent::TooLarge(size, ready.too_large("the server takes no change of", size)));
-        };
-        receipt.bytes += size;
-        self.await_change(before, &job, receipt, repeats).await?;
-        Ok(Sent::Done(job))
+        Err(step.given_up(&last))
     }
 
-    /// Waits for the job; without the right to see it, for the data source to move.
-    async fn await_change(&self, before: &DataSource, job: &str, receipt: &mut Receipt, repeats: &mut Repeats) -> Result<()> {
+    /// When the data source last changed, where the job of the next change may be out of sight.
+    async fn last_change(&self, source: &str, repeats: &mut Repeats) -> Result<Option<String>> {
+        if !self.server.has_scopes() {
+            return Ok(None);
+        }
+        let at = self.server.data_source(source, repeats).await?.and_then(|now| now.updated_at);
+        // Else what comes now could show the same time.
+        if at.as_deref().is_some_and(|at| !read(at).is_some_and(|at| is_past(at, self.server_time()))) {
+            tokio::time::sleep(TICK).await;
+        }
+        Ok(at)
+    }
+
+    /// The time on the server's clock.
+    fn server_time(&self) -> DateTime<Utc> {
+        Utc::now() + TimeDelta::seconds(self.server.http.ahead())
+    }
+
+    /// Waits for the job of a call that was sent at some time.
+    ///
+    /// Hands out a job that had come to nothing before: then the server knows the change from a former run, and nothing was done.
+    async fn follow_change(
+        &self,
+        id: &str,
+        sent: DateTime<Utc>,
+        receipt: &mut Receipt,
+        repeats: &mut Repeats,
+    ) -> Result<Option<Job>> {
         let info = self.server.info(repeats).await?;
-        if self.server.sees_jobs(&info) {
-            let error = match self.server.await_job(job, self.job_deadline, repeats).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
-            if error.kind() == Kind::FileRefused {
-                return Err(error.help(
-                    "a change that fails half-way was seen to damage a data source: publish the whole with --mode full, and look \
-                     whether columns were added or changed their types",
-                ));
-            }
-            if error.kind() != Kind::SignIn || !self.server.has_scopes() {
-                return Err(error);
+        if !self.server.sees_jobs(&info) {
+            return Err(Error::new(Kind::SignIn, "a connected app may not ask for jobs in this version"));
+        }
+        tokio::time::sleep(self.server.pace.first_poll).await;
+        let mut job = self.server.job(id, repeats).await.map_err(|e| unseen(e, id))?;
+        let is_former = || job.created_at.as_deref().and_then(read).is_none_or(|at| is_past(at, sent));
+        match job.state {
+            JobState::Failed | JobState::Cancelled if is_former() => return Ok(Some(job)),
+            JobState::Succeeded | JobState::Ended => {}
+            JobState::Failed | JobState::Cancelled | JobState::Running => {
+                let awaited = self.server.await_job(id, self.job_deadline, repeats).await;
+                job = awaited.map_err(|e| if e.kind() == Kind::FileRefused { failed(e) } else { e })?;
             }
         }
+        if job.state == JobState::Ended {
+            receipt.notes.push(format!("not verified: the job {id} ended with a code that is not known"));
+        }
+        Ok(None)
+    }
+
+    /// Waits for the data source to change after what it showed before.
+    async fn await_move(&self, step: &Step<'_>, since: Option<&str>, job: &str, repeats: &mut Repeats) -> Result<()> {
+        let longest = self.server.pace.look.min(self.job_deadline);
         let (begun, mut wait) = (Instant::now(), self.server.pace.first_poll);
-        while begun.elapsed() < self.server.pace.look.min(self.job_deadline) {
-            let now = self.server.data_source(&before.id, repeats).await?;
-            if now.is_some_and(|now| now.updated_at != before.updated_at) {
+        loop {
+            let now = self.server.data_source(&step.before.id, repeats).await?.ok_or_else(gone)?;
+            if let (Some(before), Some(now)) = (since, &now.updated_at)
+                && before != now
+            {
                 return Ok(());
+            }
+            if begun.elapsed() >= longest {
+                return Err(step.out_of_sight(job, longest));
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 7 / 5).min(self.server.pace.slowest_poll);
         }
-        receipt
-            .notes
-            .push(format!("not verified: the connected app may not see the job {job}, and the data source did not move"));
-        Ok(())
     }
 
     /// Looks at what came of it, as far as the server tells.
     async fn finish_change(&self, before: &DataSource, receipt: &mut Receipt, repeats: &mut Repeats) -> Result<()> {
-        let gone = || Error::new(Kind::VerifyFailed, "the data source is no longer there after the change");
         let now = self.server.data_source(&before.id, repeats).await?.ok_or_else(gone)?;
         if before.updated_at.is_some() && before.updated_at == now.updated_at {
             receipt.notes.push(
@@ -227,6 +298,74 @@ impl Tableau {
         receipt.mode = Mode::Append;
         Ok(())
     }
+}
+
+impl Step<'_> {
+    /// The error of a change whose job can be asked for by nobody here.
+    fn out_of_sight(&self, job: &str, waited: Duration) -> Error {
+        let seconds = waited.as_secs();
+        let message =
+            format!("the connected app may not see the server's job, and the data source did not change within {seconds} s");
+        let again = if self.alone {
+            "where the change was not made, --change-id TEXT sends it as another one"
+        } else {
+            // A new id is one for all pieces, those that were made in a former run included.
+            "where this piece was not made, publish the whole with --mode full: --change-id would make other pieces twice"
+        };
+        Error::new(Kind::JobUnfinished, message)
+            .help(format!(
+                "look at the data source, for the job may yet succeed, may have failed, or be one of a former run; {again}. \
+                 With the scope tableau:jobs:read, from API 3.25 on, the job itself tells"
+            ))
+            .during("await the job")
+            .at("job", job)
+    }
+
+    /// The error of a change that came to nothing under each of its ids.
+    fn given_up(&self, last: &Job) -> Error {
+        let (kind, how) =
+            if last.state == JobState::Cancelled { (Kind::ServerFailed, "was cancelled") } else { (Kind::FileRefused, "failed") };
+        let notes = if last.notes.is_empty() { "no notes".to_owned() } else { last.notes.join("; ") };
+        let message = format!("the change came to nothing {ATTEMPTS} times within a day, and its last job {how}: {notes}");
+        let again = if self.alone { "send it as another change with --change-id TEXT, or " } else { "" };
+        Error::new(kind, message)
+            .help(format!("correct the cause, then {again}publish the whole with --mode full"))
+            .during("change the data source")
+            .at("job", &last.id)
+    }
+}
+
+/// The error of a job that failed while it was awaited.
+fn failed(e: Error) -> Error {
+    e.help(
+        "a change that fails half-way was seen to damage a data source: publish the whole with --mode full, and look whether \
+         columns were added or changed their types; the same command sends the change anew",
+    )
+}
+
+/// A job that cannot be asked for is not a job that failed.
+fn unseen(e: Error, id: &str) -> Error {
+    if !crate::advice::of(e.kind()).retry {
+        return e;
+    }
+    Error::new(Kind::JobUnfinished, "the change was sent, and the server's job cannot be asked for")
+        .at("job", id)
+        .because(e)
+        .during("await the job")
+}
+
+fn gone() -> Error {
+    Error::new(Kind::VerifyFailed, "the data source is no longer there after the change")
+}
+
+/// Reads a time as servers write it.
+fn read(time: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(time).ok().map(|at| at.to_utc())
+}
+
+/// Whether a time that servers cut to the second is over, whatever our clock is wrong by.
+fn is_past(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    now - at > TimeDelta::seconds(2)
 }
 
 impl Server {
@@ -266,6 +405,25 @@ impl Server {
             },
             Err(failed) if failed.status() == 413 => Ok(None),
             Err(failed) => Err(failed.error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_past_when_nothing_else_can_show_it() {
+        let now: DateTime<Utc> = "2026-01-01T00:00:10Z".parse().unwrap();
+        for (time, past) in [
+            ("2026-01-01T00:00:07Z", Some(true)),
+            ("2026-01-01T01:00:07+01:00", Some(true)),
+            ("2026-01-01T00:00:08Z", Some(false)),
+            ("2026-01-01T00:00:11Z", Some(false)),
+            ("v1", None),
+        ] {
+            assert_eq!(read(time).map(|at| is_past(at, now)), past, "{time}");
         }
     }
 }

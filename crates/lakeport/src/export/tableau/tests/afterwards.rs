@@ -96,6 +96,25 @@ async fn care_that_the_server_does_not_take_is_an_error() {
     }
 }
 
+#[tokio::test]
+async fn a_right_goes_to_the_one_group_that_is_meant() {
+    let two = "<tsResponse><pagination totalAvailable=\"2\"/><groups><group id=\"g1\" name=\"Analysts\"><domain name=\"local\"/></group>\
+               <group id=\"g2\" name=\"Analysts\"><domain name=\"ACME\"/></group></groups></tsResponse>";
+    let stub = Stub::start(move |seen, _| if seen.label == "groups" { say(200, two) } else { Reply::Normal }).await;
+    let tableau = target(&stub, |_| {});
+    let receipt = publish(&tableau, &file(10), Mode::Full).await.unwrap();
+    let care = |grantee: &str| {
+        let rights = Rights { allow: vec!["Read".into()], deny: Vec::new() };
+        Care { permissions: BTreeMap::from([(grantee.to_owned(), rights)]), warning: None }
+    };
+    let error = tableau.see_to(&receipt, &care("group:Analysts")).await.unwrap_err();
+    assert_eq!((error.kind(), stub.count("grant")), (Kind::TargetMissing, 0));
+    assert!(error.message().contains("ACME\\Analysts (g2), local\\Analysts (g1)"), "{error:?}");
+    tableau.see_to(&receipt, &care("group:acme\\Analysts")).await.unwrap();
+    assert_eq!(stub.world.lock().unwrap().rights, [("g2".to_owned(), "Read".to_owned(), "Allow".to_owned())]);
+    assert!(stub.all("groups")[1].target.ends_with("&filter=name:eq:Analysts"), "the name is asked for without its domain");
+}
+
 fn upsert(payload: &Path) -> Change {
     let rows = Match::Key(vec!["id".into()]);
     let action = Action { verb: Verb::Upsert, source: Some(TableName::default()), target: TableName::default(), rows };
@@ -181,11 +200,108 @@ async fn a_payload_that_is_too_large_is_cut_or_refused() {
     assert!(format!("{error:?}").contains("all rows at once"), "{error:?}");
 }
 
+/// The answer of a job that has ended with this code.
+fn ended(code: u8) -> Reply {
+    say(200, &format!(r#"<tsResponse><job id="j2" completedAt="x" finishCode="{code}"><notes>410012</notes></job></tsResponse>"#))
+}
+
+fn ids(stub: &Stub) -> Vec<String> {
+    stub.all("patch").iter().map(|seen| seen.header("requestid").unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn a_change_whose_job_fails_advises_the_whole() {
-    let failed = r#"<tsResponse><job id="j2" completedAt="x" finishCode="1"><notes>410012</notes></job></tsResponse>"#;
-    let stub = with_orders(at("job", 0, say(200, failed))).await;
+    let stub = with_orders(at("job", 1, ended(1))).await;
+    let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
+    assert_eq!((error.kind(), stub.count("patch")), (Kind::FileRefused, 1));
+    assert!(error.help_line().contains("--mode full") && error.message().contains("410012"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_change_whose_job_came_to_nothing_is_made_by_the_next_run() {
+    for (code, kind, word) in [(1, Kind::FileRefused, "failed"), (2, Kind::ServerFailed, "was cancelled")] {
+        // The first run sees the job end; to the two after it, the server shows that job again.
+        let stub =
+            with_orders(move |seen, n| if seen.label == "job" && matches!(n, 1 | 2 | 6) { ended(code) } else { Reply::Normal })
+                .await;
+        let tableau = target(&stub, |_| {});
+        let file = file(10);
+        let run = || async { tableau.update(&upsert(&file.written.path), None, None, &|_, _| {}).await };
+        assert_eq!(run().await.unwrap_err().kind(), kind);
+        let receipt = run().await.unwrap();
+        assert!(receipt.retries.iter().any(|r| r.contains("of a former run") && r.contains(word)), "{:?}", receipt.retries);
+        assert_eq!(receipt.bytes, 10);
+        // Once it was made, it is known under the id it was made by.
+        run().await.unwrap();
+        let sent = ids(&stub);
+        assert!(sent[0] == sent[1] && sent[0] != sent[2] && sent[1..3] == sent[3..], "{sent:?}");
+        assert_eq!(stub.world.lock().unwrap().changes.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_fails_at_once_is_no_former_one() {
+    let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
+    let failed = format!(r#"<tsResponse><job id="j2" createdAt="{now}" completedAt="{now}" finishCode="1"/></tsResponse>"#);
+    let stub = with_orders(move |seen, _| if seen.label == "job" { say(200, &failed) } else { Reply::Normal }).await;
+    let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
+    assert_eq!((error.kind(), stub.count("patch")), (Kind::FileRefused, 1));
+    assert!(error.help_line().contains("the same command sends the change anew"), "{}", error.help_line());
+}
+
+#[tokio::test]
+async fn a_change_that_always_comes_to_nothing_is_given_up() {
+    let stub = with_orders(|seen, _| if seen.label == "job" { ended(1) } else { Reply::Normal }).await;
     let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
     assert_eq!(error.kind(), Kind::FileRefused);
-    assert!(error.help_line().contains("--mode full") && error.message().contains("410012"), "{error:?}");
+    assert!(error.message().contains("410012") && error.help_line().contains("--change-id"), "{error:?}");
+    assert_eq!(ids(&stub).into_iter().collect::<HashSet<_>>().len(), 8);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_asked_for_is_not_sent_again() {
+    let stub = with_orders(|seen, _| if seen.label == "job" { say(503, "busy") } else { Reply::Normal }).await;
+    let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
+    assert_eq!((error.kind(), error.exit_code(), stub.count("patch")), (Kind::JobUnfinished, 5, 1));
+    assert_eq!(error.context_value("job"), Some("j2"));
+}
+
+#[tokio::test]
+async fn a_connected_app_that_sees_no_jobs_sees_each_piece() {
+    let old = "<tsResponse><serverInfo><restApiVersion>3.20</restApiVersion></serverInfo></tsResponse>";
+    let dir = tempfile::tempdir().unwrap();
+    let piece = |positions: std::ops::Range<u64>| -> Result<Option<crate::convert::Temporary>> {
+        let temporary = crate::convert::Temporary::beside(&dir.path().join("piece.hyper"))?;
+        std::fs::write(temporary.path(), vec![0; usize::try_from(positions.end - positions.start).unwrap()]).unwrap();
+        Ok(Some(temporary))
+    };
+    let cut = Cut { rows: 3000, piece: &piece };
+    let file = file(3000);
+    let change = upsert(&file.written.path);
+    // Taken, and its job fails where nobody sees it.
+    let lost = || say(202, r#"<tsResponse><job id="j9" type="UpdateUploadedFile"/></tsResponse>"#);
+    for scope_is_missing in [false, true] {
+        let script = move |seen: &Seen, n: usize, lost_at: usize| match seen.label {
+            "info" if !scope_is_missing => say(200, old),
+            "job" => error(401_002),
+            "patch" if n == lost_at => lost(),
+            _ => Reply::Normal,
+        };
+        let app = |env: &mut TableauEnv| (env.auth, env.change_limit) = (signing::app(), 1000);
+        let stub = with_orders(move |seen, n| script(seen, n, usize::MAX)).await;
+        let receipt = target(&stub, app).update(&change, Some(&cut), None, &|_, _| {}).await.unwrap();
+        assert_eq!((receipt.way.as_str(), stub.world.lock().unwrap().changes.len()), ("3 changes in place", 3));
+        assert_eq!(stub.count("job") > 0, scope_is_missing);
+
+        let stub = with_orders(move |seen, n| script(seen, n, 1)).await;
+        let error = target(&stub, app).update(&change, Some(&cut), None, &|_, _| {}).await.unwrap_err();
+        assert_eq!((error.kind(), error.exit_code(), stub.count("patch")), (Kind::JobUnfinished, 5, 2));
+        assert_eq!((error.context_value("pieces done"), error.context_value("job")), (Some("1"), Some("j9")));
+        assert!(error.help_line().contains("would make other pieces twice"), "{}", error.help_line());
+
+        let stub = with_orders(move |seen, n| script(seen, n, 0)).await;
+        let error = target(&stub, app).update(&change, None, None, &|_, _| {}).await.unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (Kind::JobUnfinished, 5));
+        assert!(error.help_line().contains("--change-id TEXT"), "{}", error.help_line());
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn app() -> Auth {
+pub(super) fn app() -> Auth {
     Auth::ConnectedApp {
         client_id: "client".into(),
         secret_id: "id".into(),
@@ -100,13 +100,53 @@ async fn targets_with_one_token_share_a_session_and_the_last_one_ends_it() {
 }
 
 #[tokio::test]
+async fn a_session_is_shared_however_each_target_reaches_the_server() {
+    let stub = Stub::start(|_, _| Reply::Normal).await;
+    let one = target(&stub, |_| {});
+    let patient = target(&stub, |env| env.network.timeout = Some(Duration::from_secs(77)));
+    let old = target(&stub, |env| env.api_version = Some("3.20".into()));
+    let proxied = target(&stub, |env| env.network.proxy = Some(Proxy { url: stub.url.clone(), credentials: None }));
+    for target in [&one, &patient, &old, &proxied] {
+        target.check().await.unwrap();
+    }
+    assert_eq!(stub.count("signin"), 1);
+    // Each speaks its own version all the same.
+    let versions: Vec<String> =
+        stub.all("user").iter().map(|seen| seen.target.split('/').skip_while(|w| *w != "api").nth(1).unwrap().into()).collect();
+    assert_eq!(versions, ["3.29", "3.29", "3.20", "3.29"]);
+    // One that never said goodbye holds the session for nobody.
+    drop(patient);
+    for target in [&one, &old] {
+        target.close().await;
+        assert_eq!(stub.count("signout"), 0);
+    }
+    proxied.close().await;
+    assert_eq!((stub.count("signin"), stub.count("signout")), (1, 1));
+
+    // What a connected app may do goes with its session.
+    let stub = Stub::start(|_, _| Reply::Normal).await;
+    let (all, few) = (app(), app());
+    let few = match few {
+        Auth::ConnectedApp { client_id, secret_id, secret, user, .. } => {
+            Auth::ConnectedApp { client_id, secret_id, secret, user, scopes: vec!["tableau:content:read".into()] }
+        }
+        other => other,
+    };
+    let (all, few) = (target(&stub, |env| env.auth = all), target(&stub, |env| env.auth = few));
+    all.check().await.unwrap();
+    few.check().await.unwrap();
+    assert_eq!(stub.count("signin"), 2);
+}
+
+#[tokio::test]
 async fn one_token_on_two_sites_is_refused_and_passwords_are_not() {
     let stub = Stub::start(|_, _| Reply::Normal).await;
     let (one, two) = (target(&stub, |_| {}), target(&stub, |env| env.site = "other".into()));
     one.check().await.unwrap();
+    // No wait would end it: both are of one run.
     let error = two.check().await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Locked);
-    assert!(error.message().contains("another site"), "{error:?}");
+    assert_eq!((error.kind(), error.exit_code()), (Kind::ConfigInvalid, 2));
+    assert!(error.message().contains("another site") && error.help_line().contains("its own token"), "{error:?}");
     one.close().await;
     two.check().await.unwrap();
 
