@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Desk, Done, Sandbox, hyperds_of};
+use crate::support::{Desk, Done, Sandbox, hyperds_of, judge};
 
 /// What the short forms draw from unless `LAKEPORT_SEED` says otherwise.
 const SEED: u64 = 20_261_123;
@@ -593,6 +593,97 @@ fn killed_at_any_moment_the_target_is_old_or_new() {
     );
     if long() {
         write_result("kills.md", &text);
+    }
+}
+
+/// Every commit is a job, and a server that fails is soon given up.
+const HASTY: &str = "single_request_limit = \"1KiB\"\nretry_budget = 1";
+
+#[test]
+fn an_append_that_lost_its_job_is_taken_up_and_not_doubled() {
+    const ROWS: u64 = 3000;
+    let data = Desk::new();
+    let binary = own_binary(&data);
+    let rig = Rig::new(&binary, HASTY);
+    rig.desk.parquet("a.parquet", &format!("{{'id': range({ROWS})}}"));
+    rig.desk.parquet("b.parquet", "{'id': range(10)}");
+    let rows = || settled(rig.url()).unwrap().unwrap().rows;
+    let run = |file: &str, mode: &str| rig.run(&["run", "--from", file, "--to", "tab:Log", "--mode", mode]);
+    run("a.parquet", "full").ok();
+    ask(rig.url(), "POST", "/sandbox/faults", "job:1-:status=503");
+    run("a.parquet", "append").fails(5, "E154");
+    rig.forget_faults();
+    assert_eq!(rows(), 2 * ROWS, "the job did its work, and nobody knew");
+    // The same rows in another file: a conversion never has the same bytes twice.
+    run("a.parquet", "append").ok();
+    assert_eq!(rows(), 2 * ROWS);
+    rig.ensure_clean(true).unwrap();
+    // What is done is done: the next append is meant.
+    run("a.parquet", "append").ok();
+    run("b.parquet", "append").ok();
+    assert_eq!(rows(), 3 * ROWS + 10);
+    rig.ensure_clean(true).unwrap();
+}
+
+#[test]
+fn an_append_of_a_run_that_failed_afterwards_is_not_doubled() {
+    let data = Desk::new();
+    let binary = own_binary(&data);
+    let rig = Rig::new(&binary, "retry_budget = 1");
+    rig.desk.parquet("a.parquet", "{'id': range(100)}");
+    let rows = || there(rig.url()).unwrap().unwrap().rows;
+    let declare = |group: &str| {
+        let job = "[job.log]\nfrom = \"a.parquet\"\nto = \"tab:Log\"\nmode = \"append\"";
+        let rights = format!("[job.log.permissions.\"group:{group}\"]\nallow = [\"Read\"]");
+        rig.desk.write("lakeport.toml", rig.sandbox.toml(&format!("retry_budget = 1\n{job}\n{rights}")));
+    };
+    declare("Nobody");
+    rig.run(&["run", "--from", "a.parquet", "--to", "tab:Log"]).ok();
+    // The rows are there, and the permissions cannot be set.
+    rig.run(&["run", "log"]).fails(2, "E128").says("Nobody");
+    assert_eq!(rows(), 200);
+    rig.run(&["run", "log"]).fails(2, "E128");
+    declare("All Users");
+    rig.run(&["run", "log"]).ok();
+    assert_eq!(rows(), 200);
+    rig.ensure_clean(true).unwrap();
+    // The rows are there, and the look at them fails: the first look is for what is there before, the second for permissions.
+    ask(rig.url(), "POST", "/sandbox/faults", "datasource:3-:status=503");
+    rig.run(&["run", "log"]).fails(5, "E153");
+    rig.forget_faults();
+    assert_eq!(rows(), 300);
+    rig.run(&["run", "log"]).ok();
+    assert_eq!(rows(), 300);
+    rig.ensure_clean(true).unwrap();
+    rig.run(&["run", "log"]).ok();
+    assert_eq!(rows(), 400);
+}
+
+#[test]
+fn what_a_cut_off_overwrite_took_is_given_back() {
+    let data = Desk::new();
+    let binary = own_binary(&data);
+    let rig = Rig::new(&binary, HASTY);
+    rig.desk.parquet("a.parquet", "{'id': range(3000)}");
+    rig.desk.parquet("b.parquet", "{'id': range(4000)}");
+    let run = |file: &str| rig.run(&["run", "--from", file, "--to", "tab:Kept"]);
+    let kept = || {
+        settled(rig.url()).unwrap();
+        let one = &ask_json(rig.url(), "/sandbox/datasources")["datasources"][0];
+        (one["description"] == "what it <is>", one["certified"] == true, one["tags"].as_array().unwrap().len())
+    };
+    run("a.parquet").ok();
+    // The next is the same, and has other rows.
+    for (first, next) in [("a.parquet", "a.parquet"), ("a.parquet", "b.parquet")] {
+        judge(&data, "judge_wire", &["prepare", rig.url()]);
+        assert_eq!(kept(), (true, true, 3));
+        ask(rig.url(), "POST", "/sandbox/faults", "job:1-:status=503");
+        run(first).fails(5, "E154");
+        rig.forget_faults();
+        assert_eq!(kept(), (false, false, 0), "the overwrite was made");
+        run(next).ok().says("restored after the overwrite: description, certification, tags");
+        assert_eq!(kept(), (true, true, 3), "{first} {next}");
+        rig.ensure_clean(true).unwrap();
     }
 }
 

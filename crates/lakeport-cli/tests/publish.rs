@@ -75,6 +75,35 @@ fn the_second_half_alone() {
 }
 
 #[test]
+fn a_job_that_does_nothing_is_no_publish() {
+    let desk = Desk::new();
+    let sandbox = Sandbox::start(&desk);
+    desk.write("lakeport.toml", sandbox.toml("single_request_limit = \"1KiB\"\nretry_budget = 20"));
+    desk.write("old.csv", "a\n1\n");
+    desk.write("new.csv", "a\n1\n2\n");
+    run(&desk, &["run", "--from", "old.csv", "--to", "tab:A"]).ok();
+    let state = || {
+        let there = sandbox.datasources();
+        (there[0]["publishes"].as_u64().unwrap(), there[0]["tables"][0]["rows"].as_u64().unwrap())
+    };
+    // Servers count in seconds: a time that is as old as the job proves nothing.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    ask(&sandbox.url, "POST", "/sandbox/faults", "publish:*:job-does-nothing");
+    for more in [&[][..], &["--mode", "append"], &["--verify", "none"]] {
+        let done = run(&desk, &[&["run", "--from", "new.csv", "--to", "tab:A"][..], more].concat());
+        done.fails(7, "E301").says("nothing was published").says("before the commit").says("run again");
+        assert_eq!(state(), (1, 1));
+    }
+    ask(&sandbox.url, "DELETE", "/sandbox/faults", "");
+    // And it is run again.
+    run(&desk, &["run", "--from", "new.csv", "--to", "tab:A", "--mode", "append"]).ok();
+    assert_eq!(state(), (2, 3));
+    run(&desk, &["run", "--from", "new.csv", "--to", "tab:A"]).ok();
+    assert_eq!(state(), (3, 2));
+    assert!(desk.files().iter().all(|f| !f.starts_with(".lakeport/state/publish/")), "{:?}", desk.files());
+}
+
+#[test]
 fn a_wrong_project_or_token_is_named() {
     let desk = Desk::new();
     let sandbox = Sandbox::start(&desk);

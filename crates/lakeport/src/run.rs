@@ -15,7 +15,7 @@ use crate::convert::{Format, Temporary, Writer, Written};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::{Mode, Publish};
 use crate::limits::Limits;
-use crate::plan::{Destination, Plan, PlannedTable, Route};
+use crate::plan::{Destination, Plan, PlannedTable, Route, TableSummary};
 use crate::report::{FileReport, PeakMemory, Phase, Report, SCHEMA, error_json, own_peak};
 use crate::source::Work;
 use crate::types::Mapping;
@@ -53,19 +53,18 @@ pub struct Outcome {
 }
 
 impl Lakeport {
-    /// Plans and runs one job; the report is saved in either case.
+    /// Where a job keeps the receipt of a publish until it is known to be well.
+    #[must_use]
+    pub fn receipt_path(&self, job: &str) -> PathBuf {
+        self.home().join("state").join("publish").join(format!("{}.json", safe(job)))
+    }
+
+    /// Plans and runs one job; the report is saved in either case, also of a run that is given up.
     pub async fn run(&self, name: &str, job: &Job, listen: Listener<'_>) -> Outcome {
-        let began = Instant::now();
-        let mut report = blank(name);
-        let mut helper = None;
-        let result = self.run_inner(name, job, listen, &mut report, &mut helper).await.at("job", name);
-        report.peak_memory.hyperd = helper.map_or(0, |peak| peak.load(Ordering::Relaxed));
-        report.seconds = began.elapsed().as_secs_f64();
-        report.peak_memory.lakeport = own_peak();
+        let mut record = Record { report: blank(name), helper: None, began: Instant::now(), home: Some(self.home()) };
+        let result = self.run_inner(name, job, listen, &mut record.report, &mut record.helper).await.at("job", name);
         let error = result.err();
-        report.ok = error.is_none();
-        report.exit_code = error.as_ref().map_or(0, Error::exit_code);
-        report.error = error.as_ref().map(error_json);
+        let report = record.end(error.as_ref());
         match report.save(&self.home()) {
             Ok(saved) => Outcome { report, saved: Some(saved), error },
             // A result that is there counts more than its record.
@@ -96,7 +95,7 @@ impl Lakeport {
             return self.run_parts(name, plan, clock, report).await;
         }
         let Plan { destination, tables, verify, format, mode, limits, .. } = plan;
-        let format = self.formats.by_name(format)?;
+        let format = Arc::clone(self.formats.shared(format)?);
 
         clock.begin("convert", report);
         if let (Destination::File(path), Mode::Create) = (&destination, mode)
@@ -107,8 +106,7 @@ impl Lakeport {
         let mut temporary =
             Temporary::beside(&self.work_path(name, &destination, format.capability().extensions.first().unwrap_or(&"rows")))?;
         let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
-        let mappings: Vec<&Mapping> = mappings.iter().collect();
-        let writer = format.create(temporary.path(), &mappings, &limits)?;
+        let writer = format.create(temporary.path(), &mappings.iter().collect::<Vec<_>>(), &limits)?;
         let (writer, pending) = self.convert(writer, tables, verify, &limits, listen, name, report).await?;
         if matches!(destination, Destination::File(_)) {
             temporary.sync_ahead();
@@ -116,7 +114,7 @@ impl Lakeport {
         let written = blocking(move || writer.finish()).await?;
 
         clock.begin("read back", report);
-        self.verify_file(format, &written, &mappings, verify, &limits, pending, report)?;
+        self.verify_file(format, &written, mappings, verify, limits, pending, report).await?;
         let mut file = FileReport { format: written.format.clone(), bytes: written.bytes, path: None };
 
         match destination {
@@ -130,7 +128,7 @@ impl Lakeport {
                 report.file = Some(file);
                 clock.begin("export", report);
                 let progress = |done: u64, total: u64| listen(name, Event::Uploaded(done, total));
-                let unfinished = self.home().join("state").join("publish").join(format!("{}.json", safe(name)));
+                let unfinished = self.receipt_path(name);
                 let publish = Publish {
                     name: target_name,
                     mode,
@@ -140,17 +138,24 @@ impl Lakeport {
                 };
                 let mut receipt =
                     target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
+                // From here on it is there, whatever else fails.
+                report.receipt = Some(receipt.clone());
                 let seen_to =
                     target.see_to(&receipt, &job.care()).await.at("environment", &environment).during("set permissions")?;
                 receipt.notes.extend(seen_to);
-                // It only mattered while the publish could still be taken up.
-                let _ = std::fs::remove_file(unfinished);
                 report.receipt = Some(receipt.clone());
                 if verify > Verify::None {
                     clock.begin("observe", report);
                     let observed = target.observe(&receipt).await.at("environment", &environment).during("look at the target")?;
                     ensure_observed(&written, &observed, mode, report).at("environment", &environment)?;
                     report.observed = Some(observed);
+                }
+                // A run that fails before this is run again, and must know that its rows are there.
+                if let Err(e) = std::fs::remove_file(&unfinished)
+                    && e.kind() != std::io::ErrorKind::NotFound
+                {
+                    let path = unfinished.display();
+                    tracing::warn!("cannot remove {path}, so that the next append of the same rows is taken for done: {e}");
                 }
             }
         }
@@ -194,7 +199,7 @@ impl Lakeport {
                     match staged {
                         Ok((scan, files)) => {
                             direct::load(writer, index, mapping, scan, verify).await.map(|(writer, report, left)| {
-                                pending.extend(left.map(|left| Pending { table: index, left, _files: files }));
+                                pending.extend(left.map(|left| Pending { table: index, left, files }));
                                 (writer, report)
                             })
                         }
@@ -221,13 +226,13 @@ impl Lakeport {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the other step of a run, cut out for the same reason")]
-    fn verify_file(
+    async fn verify_file(
         &self,
-        format: &dyn Format,
+        format: Arc<dyn Format>,
         written: &Written,
-        mappings: &[&Mapping],
+        mappings: Vec<Mapping>,
         verify: Verify,
-        limits: &Limits,
+        limits: Limits,
         pending: Vec<Pending>,
         report: &mut Report,
     ) -> Result<()> {
@@ -235,20 +240,25 @@ impl Lakeport {
             report.verified.push("nothing was verified, as asked".into());
             return Ok(());
         }
-        // Blocking, and nothing else of this job can go on meanwhile.
-        let arrived = tokio::task::block_in_place(|| {
-            let arrived = format.read_back(&written.path, mappings, verify, limits)?;
-            for Pending { table, left, .. } in pending {
-                report.tables[table].left = Some(left.known()?);
-            }
-            Ok::<_, Error>(arrived)
-        })?;
+        let (tables, columns) = (mappings.len(), mappings.iter().map(|m| m.columns.len()).sum::<usize>());
+        let (measured, kept): (Vec<_>, Vec<_>) = pending.into_iter().map(|p| ((p.table, p.left), p.files)).unzip();
+        let path = written.path.clone();
+        // On a thread of its own: a run that is given up lets go at once, and other jobs go on.
+        let (arrived, measured) = blocking(move || {
+            let arrived = format.read_back(&path, &mappings.iter().collect::<Vec<_>>(), verify, &limits)?;
+            let known = measured.into_iter().map(|(table, left)| Ok((table, left.known()?))).collect::<Result<Vec<_>>>()?;
+            Ok((arrived, known))
+        })
+        .await?;
+        drop(kept);
+        for (table, left) in measured {
+            report.tables[table].left = Some(left);
+        }
         for (table, arrived) in report.tables.iter_mut().zip(arrived) {
             let same = table.left.as_ref().map(|left| left.ensure_same(&arrived, &table.table));
             table.arrived = Some(arrived);
             same.transpose()?;
         }
-        let (tables, columns) = (mappings.len(), mappings.iter().map(|m| m.columns.len()).sum::<usize>());
         report.verified.push(match verify {
             Verify::None | Verify::Counts => format!("rows of {tables} table(s) read back from the finished file"),
             Verify::Fingerprint => {
@@ -260,13 +270,54 @@ impl Lakeport {
     }
 }
 
-/// A digest of what was read and what the fingerprints say of all rows, whatever order they came in; `None` where none were
-/// taken.
+/// A digest of what was read, as which columns, and of what the fingerprints say of all rows, whatever order they came in; `None`
+/// where none were taken.
 fn identity(report: &Report) -> Option<String> {
-    let read: Vec<_> = report.plan.iter().flat_map(|p| &p.tables).map(|t| (&t.from, &t.snapshot.id)).collect();
+    let tables = report.plan.iter().flat_map(|p| &p.tables);
+    // Equal rows of other types are another file: an upload of it is not to be taken for this one.
+    let columns = |t: &TableSummary| t.columns.iter().map(|c| (c.name.clone(), c.target_type.clone())).collect::<Vec<_>>();
+    let read: Vec<_> = tables.map(|t| (&t.table, &t.from, &t.snapshot.id, columns(t))).collect();
     let left = report.tables.iter().map(|t| t.left.as_ref().filter(|f| !f.columns.is_empty())).collect::<Option<Vec<_>>>()?;
     let text = serde_json::to_vec(&(read, left)).ok()?;
     Some(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&text)))
+}
+
+/// The report of a run under way. One that is dropped before its end was interrupted, and leaves a report that says so.
+struct Record {
+    report: Report,
+    helper: Option<Arc<AtomicU64>>,
+    began: Instant,
+    /// Where an interrupted run's report goes; none once the run has ended by itself.
+    home: Option<PathBuf>,
+}
+
+impl Record {
+    fn end(mut self, error: Option<&Error>) -> Report {
+        self.home = None;
+        self.complete(error)
+    }
+
+    fn complete(&mut self, error: Option<&Error>) -> Report {
+        let mut report = std::mem::replace(&mut self.report, blank(""));
+        report.peak_memory.hyperd = self.helper.take().map_or(0, |peak| peak.load(Ordering::Relaxed));
+        report.seconds = self.began.elapsed().as_secs_f64();
+        report.peak_memory.lakeport = own_peak();
+        report.ok = error.is_none();
+        report.exit_code = error.map_or(0, Error::exit_code);
+        report.error = error.map(error_json);
+        report
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            let interrupted = Error::new(Kind::Interrupted, "interrupted").at("job", self.report.job.clone());
+            if let Err(e) = self.complete(Some(&interrupted)).save(&home) {
+                tracing::warn!(%e, "the report of the interrupted run could not be saved");
+            }
+        }
+    }
 }
 
 /// A job's name as a file name; jobs of one start and end are told apart by a digest of the whole.
@@ -280,7 +331,7 @@ struct Pending {
     table: usize,
     left: direct::Left,
     /// Keeps the files that are still read.
-    _files: Option<Box<dyn Any + Send>>,
+    files: Option<Box<dyn Any + Send>>,
 }
 
 /// How far a conversion is, as it is told while it goes on.
@@ -334,7 +385,8 @@ fn ensure_observed(written: &Written, observed: &crate::export::Observed, mode: 
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// Does blocking work on a thread of its own, so that whoever waits can be given up.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.wrap(Kind::Unexpected, || "a worker thread panicked".into())?
 }
 

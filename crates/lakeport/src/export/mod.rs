@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::convert::manifest::FileSet;
@@ -32,6 +33,25 @@ pub struct Capability {
     pub observes: bool,
     /// One line for `lakeport formats`.
     pub summary: &'static str,
+}
+
+impl Capability {
+    /// Makes sure that it takes files of a format in a mode.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the environment and what it takes.
+    pub fn ensure_takes(&self, environment: &str, format: &str, mode: Mode) -> Result<()> {
+        if !self.formats.is_empty() && !self.formats.contains(&format) {
+            return Err(Error::new(Kind::Unsupported, format!("`{environment}` does not take .{format} files"))
+                .help(format!("it takes {}", self.formats.join(", "))));
+        }
+        if !self.modes.contains(&mode) {
+            let modes: Vec<_> = self.modes.iter().map(|m| m.name()).collect();
+            return Err(Error::new(Kind::Unsupported, format!("`{environment}` does not know mode {}", mode.name()))
+                .help(format!("it knows {}", modes.join(", "))));
+        }
+        Ok(())
+    }
 }
 
 /// What each kind of target can do, in the order of the docs.
@@ -87,10 +107,12 @@ pub struct Publish {
     /// Where to keep the receipt while the publish is under way, so that the next one of the same content to the same name
     /// takes up what this one began.
     ///
-    /// After a success it stays there as [`Stage::Published`], for the caller to remove once the result is recorded; a publish
-    /// that finds it so starts over.
+    /// After a success it stays there as [`Stage::Published`], for the caller to remove when nothing that belongs to the publish
+    /// can fail any more. Until then it tells the next append of the same content that the rows are there already; what does
+    /// not double anything starts over.
     pub receipt_path: Option<std::path::PathBuf>,
-    /// What tells these rows from others whatever their order, where that is known.
+    /// What tells these rows from others whatever their order, where that is known: a file that is converted anew has other
+    /// bytes each time.
     pub content: Option<String>,
 }
 
@@ -133,9 +155,16 @@ pub struct Receipt {
     /// When what was there before had last changed, as the target writes it.
     #[serde(default)]
     pub updated_before: Option<String>,
-    /// Size and hash of what was sent, where a receipt is kept on disk.
+    /// What tells what was sent from other content, where a receipt is kept on disk: the rows where [`Publish::content`] was
+    /// given, else size and hash of the file.
     #[serde(default)]
     pub content: Option<String>,
+    /// A moment before the commit, by the target's clock: what last changed before it was not changed by this publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_after: Option<DateTime<Utc>>,
+    /// What described the thing that an overwrite takes the place of, until it was given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub described: Option<Described>,
     /// What became of what was there.
     #[serde(default)]
     pub mode: Mode,
@@ -148,6 +177,22 @@ pub struct Receipt {
     /// What else there is to tell: what was restored after an overwrite, and what was lost by it.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// What belongs to a published thing besides its rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Described {
+    /// Its description.
+    pub description: Option<String>,
+    /// Whether it is certified, if told.
+    pub certified: Option<bool>,
+    /// What was noted with the certification.
+    pub certification_note: Option<String>,
+    /// The target's id of its owner.
+    pub owner: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
 }
 
 impl Receipt {
@@ -194,8 +239,10 @@ pub struct Observed {
 pub struct Health {
     /// Each thing looked at: what, and what was found.
     pub facts: Vec<(String, String)>,
-    /// What is missing; empty means ready.
+    /// What is missing: a project, a directory.
     pub missing: Vec<String>,
+    /// What the user has no right to; ready is what lacks neither.
+    pub denied: Vec<String>,
 }
 
 /// How far an upload is, for progress lines.

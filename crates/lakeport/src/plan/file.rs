@@ -16,6 +16,7 @@ use crate::Lakeport;
 use crate::convert::{Batches, Opened};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
+use crate::run::blocking;
 use crate::source::{BatchStream, Location, Partition, Query, Snapshot, Table, local_path};
 
 /// Batches read ahead of the converter.
@@ -53,9 +54,9 @@ impl Lakeport {
 
     /// Opens such a file, through the engine where the query asks for more than all of it.
     pub(super) async fn open_file(&self, file: FileSource, query: &Query, limits: &Limits) -> Result<Table> {
-        let format = self.formats.by_name(&file.format)?;
-        let opened = tokio::task::block_in_place(|| format.open(&file.path, file.table.as_deref(), limits))
-            .at("file", file.path.display())?;
+        let format = Arc::clone(self.formats.shared(&file.format)?);
+        let (path, table, bounds) = (file.path.clone(), file.table.clone(), limits.clone());
+        let opened = blocking(move || format.open(&path, table.as_deref(), &bounds)).await.at("file", file.path.display())?;
         let snapshot = snapshot(&file, opened.rows)?;
         if query.sql.is_none() && query.filter.is_none() && query.limit.is_none() {
             let schema = Arc::clone(&opened.schema);
@@ -63,7 +64,8 @@ impl Lakeport {
             let plain = Err(format!("a .{} file is read batch by batch", file.format));
             return Ok(Table { schema, snapshot, partitions, plain, staging: None, work: None });
         }
-        let spool = tokio::task::block_in_place(|| spool(&self.home().join("work"), opened)).during("spool the source")?;
+        let work = self.home().join("work");
+        let spool = blocking(move || spool(&work, opened)).await.during("spool the source")?;
         let from = Some(Location::new(spool.path().to_string_lossy()));
         let table = self.engine.open(&Query { from, ..query.clone() }, limits).await?;
         // The spool lives as long as any stream over it.

@@ -64,7 +64,11 @@ impl Lakeport {
         report.tables.push(table);
 
         clock.begin("read back", report);
-        let parts = tokio::task::block_in_place(|| read_back(&place, filled, report))?;
+        let (parts, arrived) = {
+            let place = place.clone();
+            blocking(move || read_back(&place, filled)).await?
+        };
+        tell(&place, &parts, arrived, report)?;
         report.parts.clone_from(&parts);
         let manifest_of = Manifest::new(&place.id, &from, format, split, &place.mapping, parts);
         let set = FileSet { directory: place.directory.clone(), names: place.names.clone(), manifest: manifest_of };
@@ -160,7 +164,7 @@ async fn convert(
 }
 
 /// Reads every part back and compares it with what went into it.
-fn read_back(place: &Place, filled: Vec<Filled>, report: &mut Report) -> Result<Vec<Part>> {
+fn read_back(place: &Place, filled: Vec<Filled>) -> Result<(Vec<Part>, Vec<Fingerprint>)> {
     let mut arrived = Vec::new();
     let mut parts = Vec::new();
     for (mut part, left) in filled {
@@ -174,6 +178,11 @@ fn read_back(place: &Place, filled: Vec<Filled>, report: &mut Report) -> Result<
         }
         parts.push(part);
     }
+    Ok((parts, arrived))
+}
+
+/// Compares the whole with what left the source, and says what was verified.
+fn tell(place: &Place, parts: &[Part], arrived: Vec<Fingerprint>, report: &mut Report) -> Result<()> {
     let (files, columns) = (parts.len(), place.mapping.columns.len());
     report.verified.push(match place.verify {
         Verify::None => "nothing was verified, as asked".into(),
@@ -189,7 +198,7 @@ fn read_back(place: &Place, filled: Vec<Filled>, report: &mut Report) -> Result<
         table.arrived = Some(arrived);
         same.transpose()?;
     }
-    Ok(parts)
+    Ok(())
 }
 
 async fn publish(

@@ -1,6 +1,9 @@
 //! Published data sources: finding them by name and project, and what they tell of themselves.
 
-use crate::error::Result;
+use chrono::{DateTime, Utc};
+
+use crate::error::{Error, Kind, Result};
+use crate::export::{Described, Receipt};
 
 use super::project::escape;
 use super::retry::{Repeat, Repeats};
@@ -63,6 +66,46 @@ impl DataSource {
             certification_note: element.told("certificationNote"),
             tags: element.child("tags").map(|t| t.children("tag").filter_map(|t| t.told("label")).collect()).unwrap_or_default(),
         })
+    }
+
+    /// What describes it, to be kept over an overwrite.
+    pub(super) fn described(&self) -> Described {
+        Described {
+            description: self.description.clone(),
+            certified: self.certified,
+            certification_note: self.certification_note.clone(),
+            owner: self.owner_id.clone(),
+            tags: self.tags.clone(),
+        }
+    }
+
+    /// A data source of which no more is known than what describes it.
+    pub(super) fn of(name: &str, described: Described) -> Self {
+        Self {
+            name: name.to_owned(),
+            description: described.description,
+            certified: described.certified,
+            certification_note: described.certification_note,
+            owner_id: described.owner,
+            tags: described.tags,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a publish certainly did not touch it: it shows the time it showed before, and that is older than the commit.
+    ///
+    /// Times that are missing or cannot be read prove nothing. Nor does an equal one that is not older: servers count in seconds.
+    pub(super) fn untouched_by(&self, receipt: &Receipt) -> bool {
+        let same = self.updated_at.is_some() && self.updated_at == receipt.updated_before;
+        same && receipt.committed_after.is_some_and(|commit| read_time(&self.updated_at).is_some_and(|at| at < commit))
+    }
+
+    /// The error of a publish that left it as it was.
+    pub(super) fn untouched(&self) -> Error {
+        let since = self.updated_at.as_deref().unwrap_or("before");
+        Error::new(Kind::VerifyFailed, "nothing was published: the data source is as it was")
+            .because(format!("it last changed at {since}, which is before the commit"))
+            .help("the former rows are still there; look on the server at what became of the publish's job, then run again")
     }
 
     /// What is known, as key and value in display order.
@@ -137,7 +180,49 @@ impl Server {
     }
 }
 
+/// Reads a time as servers write it; one that is missing or of another form is none.
+pub(super) fn read_time(time: &Option<String>) -> Option<DateTime<Utc>> {
+    time.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok()).map(|t| t.to_utc())
+}
+
 /// The name of a project in a listing, ready to be listed in its turn.
 pub(super) fn listed_project(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { escape(name) } else { format!("{prefix}/{}", escape(name)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_old_time_that_stayed_is_proof() {
+        let source = |t: &str| DataSource { updated_at: Some(t.into()), ..DataSource::default() };
+        let receipt = |t: &str| Receipt {
+            updated_before: Some(t.into()),
+            committed_after: Some("2026-01-01T00:00:10Z".parse().unwrap()),
+            ..Receipt::default()
+        };
+        let (old, new) = ("2026-01-01T00:00:09Z", "2026-01-01T00:00:10Z");
+        assert!(source(old).untouched_by(&receipt(old)));
+        assert!(source("2026-01-01T01:00:09+01:00").untouched_by(&receipt("2026-01-01T01:00:09+01:00")));
+        for (before, now) in [(old, new), (new, new), ("v1", "v1"), ("", "")] {
+            assert!(!source(now).untouched_by(&receipt(before)), "{before} {now}");
+        }
+        assert!(!DataSource::default().untouched_by(&Receipt { updated_before: None, ..receipt(old) }));
+        assert!(!source(old).untouched_by(&Receipt { committed_after: None, ..receipt(old) }));
+    }
+
+    #[test]
+    fn what_describes_a_data_source_is_kept_whole() {
+        let source = DataSource {
+            name: "Orders".into(),
+            description: Some("all".into()),
+            certified: Some(true),
+            certification_note: Some("by Anna".into()),
+            owner_id: Some("u7".into()),
+            tags: vec!["gold".into()],
+            ..DataSource::default()
+        };
+        assert_eq!(DataSource::of("Orders", source.described()), source);
+    }
 }

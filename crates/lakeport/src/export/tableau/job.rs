@@ -21,6 +21,8 @@ pub struct Job {
     pub progress: Option<u8>,
     /// What the server noted.
     pub notes: Vec<String>,
+    /// When it was begun, as the server writes it.
+    pub created_at: Option<String>,
     /// When it ended, as the server writes it.
     pub completed_at: Option<String>,
 }
@@ -59,6 +61,7 @@ impl Job {
             state,
             progress: element.attribute("progress").and_then(|p| p.trim().parse().ok()),
             notes,
+            created_at: element.told("createdAt"),
             completed_at: element.told("completedAt"),
         })
     }
@@ -89,7 +92,9 @@ impl Server {
         })
     }
 
-    /// Waits until a job has ended well, or the deadline passed.
+    /// Waits until a job has ended, and not badly, or the deadline passed.
+    ///
+    /// One that ended with an unknown code is handed out as well: what it did is for the caller to find out.
     pub(super) async fn await_job(&self, id: &str, deadline: Duration, repeats: &mut Repeats) -> Result<Job> {
         const WHAT: &str = "await the job";
         let begun = Instant::now();

@@ -6,7 +6,7 @@
 //!
 //! All of it was proven against recordings and stand-ins, never against a live server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -158,13 +158,13 @@ impl Tableau {
         fact("site", site.to_owned());
         let (user, role) = self.user(&session.user, repeats).await;
         fact("user", user);
-        let mut missing = Vec::new();
+        let (mut missing, mut denied) = (Vec::new(), Vec::new());
         match role {
             Some(role) if may_publish(&role) => {
                 fact("right to publish", format!("site role {role}; the project's own rules decide"))
             }
             Some(role) => {
-                missing.push(format!("the site role {role} may not publish; it takes Explorer (can publish) or Creator"))
+                denied.push(format!("the site role {role} may not publish; it takes Explorer (can publish) or Creator"))
             }
             None => fact("right to publish", "the server does not tell; a publish will".to_owned()),
         }
@@ -179,7 +179,7 @@ impl Tableau {
             }
             (Resolved::Missing { .. }, place) => missing.push(format!("there is no {}", place.show())),
         }
-        health.missing = missing;
+        (health.missing, health.denied) = (missing, denied);
         Ok(health)
     }
 
@@ -231,8 +231,19 @@ impl Tableau {
 
     async fn look_at(&self, receipt: &Receipt, repeats: &mut Repeats) -> Result<Observed> {
         let gone = |what: String| Error::new(Kind::VerifyFailed, what).during("observe").at("data source", &receipt.name);
-        let Some(found) = self.server.data_source(&receipt.id, repeats).await? else {
-            return Err(gone("the data source is no longer there".to_owned()));
+        // What tells of a data source may lag a little behind what was done to it.
+        let begun = Instant::now();
+        let found = loop {
+            let Some(found) = self.server.data_source(&receipt.id, repeats).await? else {
+                return Err(gone("the data source is no longer there".to_owned()));
+            };
+            if !found.untouched_by(receipt) {
+                break found;
+            }
+            if begun.elapsed() >= self.server.pace.look / 20 {
+                return Err(found.untouched().during("observe").at("data source", &receipt.name));
+            }
+            tokio::time::sleep(self.server.pace.look / 100).await;
         };
         if found.name != receipt.name {
             return Err(gone(format!("the data source is called `{}` there", found.name)));
@@ -254,7 +265,11 @@ impl Tableau {
             None => observed.unknown.push("size: the server does not tell it".to_owned()),
         }
         if receipt.updated_before.is_some() && receipt.updated_before == found.updated_at {
-            observed.unknown.push("change: the server shows the same time as before; it counts in seconds".to_owned());
+            let read = datasource::read_time(&found.updated_at).is_some();
+            let why = if read { "it counts in seconds" } else { "which cannot be read" };
+            observed.unknown.push(format!("change: the server shows the same time as before; {why}"));
+        } else if found.updated_at.is_none() {
+            observed.unknown.push("change: the server does not tell when the data source changed".to_owned());
         }
         Ok(observed)
     }

@@ -5,15 +5,17 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chrono::{TimeDelta, Utc};
+
 use crate::convert::Written;
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::export::{Mode, Progress, Publish, Receipt, Stage};
 
 use super::Tableau;
-use super::datasource::DataSource;
+use super::datasource::{DataSource, read_time};
 use super::fault::How;
 use super::http::Body;
-use super::job::Job;
+use super::job::{Job, JobState};
 use super::lock::Lock;
 use super::multipart::{Multipart, Slice};
 use super::resume::{self, Left, record};
@@ -26,6 +28,10 @@ use super::xml;
 const AS_JOB_FROM: u64 = 8 * 1024 * 1024;
 /// How often a publish is sent whole when the former one came to nothing.
 const SENDS: u32 = 3;
+/// Our clock, set right by the server's, is off by less: clocks that nearly agree are left alone.
+const CLOCKS_OFF: TimeDelta = TimeDelta::seconds(60);
+/// The clocks of one server's processes are off by less, whole seconds included.
+const PROCESSES_OFF: TimeDelta = TimeDelta::seconds(2);
 
 /// One publish on its way.
 pub(super) struct Order<'a> {
@@ -36,12 +42,21 @@ pub(super) struct Order<'a> {
     data_type: &'static str,
     xml: String,
     project: Option<String>,
-    before: Option<DataSource>,
+    pub(super) before: Option<DataSource>,
     pub(super) receipt_path: Option<&'a Path>,
     /// A complete upload of the same content, to be committed first.
     left: Option<Uploaded>,
+    /// Whether a commit had no answer that leaves no doubt; it may have landed.
+    unclear: bool,
     /// Keeps other processes from publishing to the same name.
     _lock: Option<Lock>,
+}
+
+impl Order<'_> {
+    /// When what is there had last changed before this publish.
+    fn updated_before(&self) -> Option<String> {
+        self.before.as_ref().and_then(|d| d.updated_at.clone())
+    }
 }
 
 /// What a commit answered.
@@ -61,15 +76,19 @@ impl Tableau {
     pub(super) async fn publish_file(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt> {
         let mut repeats = Repeats::default();
         let mut order = self.order(file, how, &mut repeats).await?;
-        let content = match order.receipt_path {
-            Some(_) => Some(resume::digest(order.path).await?),
-            None => None,
+        let content = match (order.receipt_path, &how.content) {
+            (None, _) => None,
+            // The same rows make another file each time; no digest of a file begins like this.
+            (Some(_), Some(rows)) => Some(format!("rows {rows}")),
+            (Some(_), None) => Some(resume::digest(order.path).await?),
         };
+        let overwrites = matches!(order.mode, Mode::Full | Mode::Replace);
         let mut receipt = Receipt {
             name: order.name.to_owned(),
             bytes: order.bytes,
             place: order.project.clone(),
-            updated_before: order.before.as_ref().and_then(|d| d.updated_at.clone()),
+            updated_before: order.updated_before(),
+            described: order.before.as_ref().filter(|_| overwrites).map(DataSource::described),
             content,
             mode: order.mode,
             server: Some(format!("{}/#/site/{}", self.server.address(), self.server.env.site)),
@@ -78,25 +97,31 @@ impl Tableau {
         let found = match self.left_over(&order, &mut receipt, &mut repeats).await? {
             Left::Nothing(found) => *found,
             left => {
-                if let Left::Commit { id, way } = left {
-                    repeats.note("publish: a former upload of the same content is complete, it is committed".to_owned());
-                    order.left = Some(Uploaded { id, way });
+                match left {
+                    Left::Commit { id, way } => {
+                        repeats.note("publish: a former upload of the same content is complete, it is committed".to_owned());
+                        order.left = Some(Uploaded { id, way });
+                    }
+                    // What is sent anew is measured by what is there now.
+                    _ => (receipt.updated_before, receipt.committed_after, receipt.job) = (order.updated_before(), None, None),
                 }
                 self.ensure_possible(&order)?;
                 self.send_afresh(&mut order, &mut receipt, &mut repeats, progress).await?
             }
         };
-        if let (Some(before), Mode::Full | Mode::Replace) = (&order.before, order.mode) {
-            receipt.notes = self.server.keep(before, &found.id, &mut repeats).await;
+        if let Some(described) = receipt.described.take() {
+            let before = DataSource::of(order.name, described);
+            receipt.notes = self.server.keep(&before, &found.id, &mut repeats).await;
         }
         let site = self.server.session(&mut repeats).await?.site_url.clone();
         receipt.url = Some(self.server.link(&site, &found));
-        receipt.place = found.project_id.or(receipt.place);
         receipt.id = found.id;
         receipt.stage = Stage::Published;
         receipt.upload = None;
         receipt.retries = repeats.into_notes();
+        // With the place that was asked for, for that is what the next publish compares.
         record(order.receipt_path, &receipt).await?;
+        receipt.place = found.project_id.or(receipt.place);
         Ok(receipt)
     }
 
@@ -112,8 +137,11 @@ impl Tableau {
         if let (Err(e), Some(path)) = (&outcome, order.receipt_path) {
             // What was refused will be refused again, and an append that certainly did not happen needs no proof next time.
             // One whose job was begun does: the job may have succeeded and the look at its result failed.
-            let certain = order.mode == Mode::Append && receipt.stage == Stage::Uploaded && e.kind() != Kind::JobUnfinished;
-            if e.kind() == Kind::FileRefused || certain {
+            let certain = order.mode == Mode::Append && e.kind() != Kind::JobUnfinished;
+            // Nothing that could be committed, and nothing that may have landed.
+            let nothing = order.mode != Mode::Append && receipt.upload.is_none() && !order.unclear;
+            let uploaded = receipt.stage == Stage::Uploaded && (certain || nothing);
+            if matches!(e.kind(), Kind::FileRefused | Kind::VerifyFailed) || uploaded {
                 resume::remove(path).await;
             }
         }
@@ -152,6 +180,7 @@ impl Tableau {
             before,
             receipt_path: how.receipt_path.as_deref(),
             left: None,
+            unclear: false,
             _lock: lock,
         })
     }
@@ -181,12 +210,11 @@ impl Tableau {
         progress: Progress<'_>,
     ) -> Result<DataSource> {
         let mut single = order.bytes <= self.single_request_limit() && order.left.is_none();
-        let mut unclear_before = false;
         for sent in 1..=SENDS {
             let committed = match self.commit(order, single, receipt, repeats, progress).await {
                 Ok(committed) => committed,
                 // The first send landed after all.
-                Err(e) if unclear_before && order.mode == Mode::Create && e.kind() == Kind::TargetExists => {
+                Err(e) if order.unclear && order.mode == Mode::Create && e.kind() == Kind::TargetExists => {
                     match self.look(order, Duration::ZERO, repeats).await? {
                         Some(found) => return Ok(found),
                         None => return Err(e),
@@ -199,6 +227,7 @@ impl Tableau {
                 Committed::Job(id) => return self.follow(order, &id, receipt, repeats).await,
                 Committed::Again(error) => (error, "was not taken"),
                 Committed::Unclear { error, look } => {
+                    order.unclear = true;
                     repeats.note(format!("publish: {}, looked whether it landed", error.message()));
                     let looked = self.look(order, look, repeats).await;
                     // An append that cannot be looked for is as unknown as one that is not found.
@@ -210,7 +239,6 @@ impl Tableau {
                     if order.mode == Mode::Append {
                         return Err(unknown_append(order, error));
                     }
-                    unclear_before = true;
                     (error, "did not land")
                 }
             };
@@ -239,8 +267,10 @@ impl Tableau {
         }
         let file = if single {
             "single request".clone_into(&mut receipt.way);
-            if order.mode == Mode::Append {
-                // Nothing is left to take up, but the next append must know that there was one.
+            self.mark_commit(receipt);
+            if order.mode == Mode::Append || receipt.described.is_some() {
+                // Nothing is left to take up, but the next append must know that there was one, and the next overwrite what this
+                // one may have taken.
                 (receipt.stage, receipt.upload) = (Stage::Uploaded, None);
                 record(order.receipt_path, receipt).await?;
             }
@@ -255,6 +285,7 @@ impl Tableau {
             receipt.way = uploaded.way;
             receipt.upload = Some(uploaded.id);
             receipt.stage = Stage::Uploaded;
+            self.mark_commit(receipt);
             record(order.receipt_path, receipt).await?;
             None
         };
@@ -293,7 +324,16 @@ impl Tableau {
         Ok(Committed::Unclear { error: about(failed.error, order), look })
     }
 
+    /// Notes a moment that is certainly before the first commit, by the server's clock.
+    fn mark_commit(&self, receipt: &mut Receipt) {
+        let now = Utc::now() + TimeDelta::seconds(self.server.http.ahead());
+        receipt.committed_after.get_or_insert(now - CLOCKS_OFF);
+    }
+
     /// Waits for the job and finds what it made.
+    ///
+    /// # Errors
+    /// `VerifyFailed` when the job ended and the data source is as it was; then nothing was published.
     pub(super) async fn follow(
         &self,
         order: &Order<'_>,
@@ -310,8 +350,8 @@ impl Tableau {
         } else {
             Err(Error::new(Kind::SignIn, "a connected app may not ask for jobs in this version"))
         };
-        match awaited {
-            Ok(_) => {}
+        let job = match awaited {
+            Ok(job) => job,
             // Without the right to see jobs, the data source itself tells when the job is done.
             Err(e) if e.kind() == Kind::SignIn && self.server.has_scopes() => {
                 repeats.note("await the job: the connected app may not see it, looked at the data source instead".to_owned());
@@ -321,17 +361,26 @@ impl Tableau {
                 });
             }
             Err(e) => return Err(about(e, order)),
+        };
+        if job.state == JobState::Ended {
+            let what = "it ended with a finish code that is not known, looked at the data source instead";
+            repeats.note(format!("await the job: {what}"));
+        }
+        if let Some(begun) = read_time(&job.created_at) {
+            receipt.committed_after = Some(begun - PROCESSES_OFF);
         }
         // The list may lag a little behind the job.
         let begun = Instant::now();
         let mut wait = self.server.pace.first_poll;
         loop {
-            if let Some(found) = self.server.find(order.name, order.project.as_deref(), repeats).await? {
-                return Ok(found);
-            }
+            let found = self.server.find(order.name, order.project.as_deref(), repeats).await?;
+            let error = match found {
+                Some(found) if found.untouched_by(receipt) => found.untouched(),
+                Some(found) => return Ok(found),
+                None => Error::new(Kind::ServerFailed, "the server's job ended and the data source is not there"),
+            };
             if begun.elapsed() >= self.server.pace.look / 20 {
-                let message = "the server's job ended and the data source is not there";
-                return Err(about(Error::new(Kind::ServerFailed, message), order).at("job", id));
+                return Err(about(error, order).during("publish").at("job", id));
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 7 / 5).min(self.server.pace.slowest_poll);

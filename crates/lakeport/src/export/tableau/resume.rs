@@ -1,7 +1,8 @@
 //! What a publish that was cut off left on disk, and what the next one makes of it.
 //!
 //! A receipt stands for one content under one name. Only a job that the server calls finished proves that a publish landed;
-//! a complete upload is committed again, except for an append, which is never done twice on a guess.
+//! a complete upload is committed again, except for an append, which is never done twice on a guess. A receipt that says
+//! `published` is one of a run that failed afterwards: what it appended is there.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,10 +10,10 @@ use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Kind, Result, Wrap};
-use crate::export::{Mode, Receipt, Stage};
+use crate::export::{Described, Mode, Receipt, Stage};
 
 use super::Tableau;
-use super::datasource::DataSource;
+use super::datasource::{DataSource, read_time};
 use super::job::{Job, JobState};
 use super::publish::Order;
 use super::retry::Repeats;
@@ -48,16 +49,19 @@ impl Tableau {
             }
         };
         if found.stage == Stage::Published {
-            return Ok(Left::All);
+            return Ok(landed(order, &found, receipt, repeats));
+        }
+        // An overwrite of other rows took the description just the same.
+        if let (Some(taken), Some(_), true) = (&found.described, &receipt.described, one_place(&found, receipt)) {
+            let me = self.server.session(repeats).await?.user.clone();
+            receipt.described = receipt.described.take().map(|now| recalled(now, taken, &me));
         }
         if !same(&found, receipt) {
+            // It stays until this publish has a receipt of its own: what it stands for has not become any surer.
             repeats.note("publish: a former publish of something else was cut off; it is not taken up".to_owned());
-            remove(path).await;
             return Ok(Left::All);
         }
-        receipt.way.clone_from(&found.way);
-        // What was there before the first try counts, not what is there now.
-        receipt.updated_before.clone_from(&found.updated_before);
+        adopt(receipt, &found);
         match (found.stage, found.job) {
             (Stage::Committed, Some(job)) => self.take_up(order, &job, receipt, repeats).await,
             _ if order.mode == Mode::Append => Err(unproven(order, path)),
@@ -92,8 +96,21 @@ impl Tableau {
             JobState::Running | JobState::Succeeded => {}
             JobState::Ended => return unproven().map_or_else(|| anew("ended in an unknown way", repeats), Err),
         }
-        let found = self.follow(order, id, receipt, repeats).await?;
-        if order.mode != Mode::Append && changed_since(&job, &found) {
+        let found = match self.follow(order, id, receipt, repeats).await {
+            Ok(found) => found,
+            Err(e) if e.kind() == Kind::VerifyFailed => {
+                if order.mode != Mode::Append {
+                    return anew("ended and had published nothing", repeats);
+                }
+                // Told once; who then runs it again wants the rows appended.
+                if let Some(path) = order.receipt_path {
+                    remove(path).await;
+                }
+                return Err(e);
+            }
+            Err(e) => return Err(e),
+        };
+        if matches!(order.mode, Mode::Full | Mode::Replace) && changed_since(&job, &found) {
             return anew("succeeded, and the data source was changed since", repeats);
         }
         repeats.note(format!("publish: the job {id} of a former publish succeeded, nothing was sent again"));
@@ -103,14 +120,61 @@ impl Tableau {
 
 /// Whether a receipt on disk is one of the publish that is about to be made.
 fn same(found: &Receipt, now: &Receipt) -> bool {
-    let of = |r: &Receipt| (r.content.clone(), r.name.clone(), r.mode, r.place.clone(), r.server.clone());
-    found.content.is_some() && of(found) == of(now)
+    found.content.is_some() && (&found.content, found.mode) == (&now.content, now.mode) && one_place(found, now)
+}
+
+/// Whether two receipts are about one data source.
+fn one_place(found: &Receipt, now: &Receipt) -> bool {
+    let of = |r: &Receipt| (r.name.clone(), r.place.clone(), r.server.clone());
+    of(found) == of(now)
+}
+
+/// Lets a publish go on where a former one of the same content stopped.
+fn adopt(receipt: &mut Receipt, found: &Receipt) {
+    receipt.way.clone_from(&found.way);
+    // What was there before the first try counts, not what is there now.
+    receipt.updated_before.clone_from(&found.updated_before);
+    receipt.committed_after = found.committed_after;
+}
+
+/// What a publish that landed, in a run that failed afterwards, has left to do.
+///
+/// Only where a second one would double rows, or be refused, is it looked at: else it is simply done again.
+fn landed(order: &Order<'_>, found: &Receipt, receipt: &mut Receipt, repeats: &mut Repeats) -> Left {
+    if !matches!(order.mode, Mode::Append | Mode::Create) || !same(found, receipt) {
+        return Left::All;
+    }
+    match &order.before {
+        Some(there) if there.id == found.id && !there.untouched_by(found) => {
+            adopt(receipt, found);
+            receipt.job.clone_from(&found.job);
+            repeats.note("publish: a former run had published the same and failed afterwards, nothing was sent again".to_owned());
+            Left::Nothing(Box::new(there.clone()))
+        }
+        _ => {
+            repeats.note("publish: what a former run had published is not there, published anew".to_owned());
+            Left::All
+        }
+    }
+}
+
+/// What is to describe a data source after an overwrite: what is there now, and what a former overwrite took and could not
+/// give back. What was set since stays; an owner is taken by whoever publishes.
+fn recalled(now: Described, taken: &Described, me: &str) -> Described {
+    let certified = now.certified.filter(|certified| *certified).or(taken.certified);
+    let mine = now.owner.as_deref() == Some(me);
+    Described {
+        description: now.description.or_else(|| taken.description.clone()),
+        certified,
+        certification_note: now.certification_note.or_else(|| taken.certification_note.clone()),
+        owner: taken.owner.clone().filter(|_| mine).or(now.owner),
+        tags: if now.tags.is_empty() { taken.tags.clone() } else { now.tags },
+    }
 }
 
 /// Whether someone changed a data source after a job had made it; times that cannot be read tell nothing.
 fn changed_since(job: &Job, found: &DataSource) -> bool {
-    let read = |time: &Option<String>| time.as_deref().and_then(|t| chrono::DateTime::parse_from_rfc3339(t).ok());
-    match (read(&job.completed_at), read(&found.updated_at)) {
+    match (read_time(&job.completed_at), read_time(&found.updated_at)) {
         // The two are not written in one moment.
         (Some(completed), Some(updated)) => updated > completed + chrono::TimeDelta::seconds(60),
         _ => false,
@@ -176,6 +240,38 @@ mod tests {
         assert!(changed_since(&job("2026-01-01T00:00:00Z"), &source("2026-01-01T00:05:00Z")));
         assert!(!changed_since(&job("2026-01-01T00:00:00Z"), &source("2026-01-01T00:00:30Z")));
         assert!(!changed_since(&job("2026-01-01T00:00:00Z"), &source("v1")));
+    }
+
+    #[test]
+    fn rows_are_never_taken_for_a_file_nor_one_place_for_another() {
+        let receipt = |content: &str, place: &str| Receipt {
+            content: Some(content.into()),
+            place: Some(place.into()),
+            ..Receipt::default()
+        };
+        let now = receipt("rows 12", "p1");
+        assert!(same(&receipt("rows 12", "p1"), &now));
+        for other in [receipt("12", "p1"), receipt("rows 12", "p2"), receipt("rows 13", "p1")] {
+            assert!(!same(&other, &now), "{other:?}");
+        }
+        assert!(!same(&Receipt { mode: Mode::Append, ..now.clone() }, &now));
+        assert!(!same(&Receipt { content: None, ..now.clone() }, &Receipt { content: None, ..now }));
+    }
+
+    #[test]
+    fn what_was_set_after_a_cut_off_overwrite_stays() {
+        let taken = Described {
+            description: Some("old".into()),
+            certified: Some(true),
+            certification_note: Some("by Anna".into()),
+            owner: Some("anna".into()),
+            tags: vec!["gold".into()],
+        };
+        let wiped = Described { certified: Some(false), owner: Some("robot".into()), ..Described::default() };
+        assert_eq!(recalled(wiped.clone(), &taken, "robot"), taken);
+        let set = Described { description: Some("new".into()), owner: Some("bert".into()), tags: vec!["silver".into()], ..wiped };
+        let kept = Described { certified: Some(true), certification_note: taken.certification_note.clone(), ..set.clone() };
+        assert_eq!(recalled(set, &taken, "robot"), kept);
     }
 
     #[tokio::test]

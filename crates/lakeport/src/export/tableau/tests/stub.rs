@@ -99,6 +99,10 @@ pub(super) struct Source {
     /// `description="…" isCertified="…"`, as written; an overwrite empties it.
     pub(super) attributes: String,
     pub(super) tags: Vec<String>,
+    /// A time that is shown instead of the version until something is published over it.
+    pub(super) updated: Option<String>,
+    /// The id of the owner, where it is not the user of the session.
+    pub(super) owner: Option<String>,
 }
 
 #[derive(Default)]
@@ -292,11 +296,11 @@ impl World {
                     Some(_) if query("overwrite").is_none() && query("append").is_none() && query("replace").is_none() => return fail(403_007),
                     Some(old) if query("append").is_some() => {
                         old.bytes.extend(bytes);
-                        old.version = version;
+                        (old.version, old.updated) = (version, None);
                     }
                     Some(old) => {
-                        (old.bytes, old.version) = (bytes, version);
-                        (old.attributes, old.tags) = (String::new(), Vec::new());
+                        (old.bytes, old.version, old.updated) = (bytes, version, None);
+                        (old.attributes, old.tags, old.owner) = (String::new(), Vec::new(), None);
                     }
                     None => self.sources.push(Source { name: name.clone(), project: project.clone(), version, bytes, ..Source::default() }),
                 }
@@ -328,6 +332,7 @@ impl World {
                 }
                 let attributes = text.split_once("<datasource").unwrap().1.split_once('>').unwrap().0;
                 source.attributes.push_str(attributes);
+                source.owner = text.split_once("<owner id=\"").map(|(_, r)| r.split_once('"').unwrap().0.to_owned()).or(source.owner.take());
                 (200, self.show(&name))
             }
             "groups" => (200, "<pagination totalAvailable=\"1\"/><groups><group id=\"g1\" name=\"Analysts\"/></groups>".into()),
@@ -379,11 +384,12 @@ impl World {
 
     fn show(&self, name: &str) -> String {
         let s = self.sources.iter().find(|s| s.name == name).unwrap();
+        let (updated, owner) = (s.updated.clone().unwrap_or(format!("v{}", s.version)), s.owner.as_deref().unwrap_or("u1"));
         let tags: String = s.tags.iter().map(|t| format!("<tag label=\"{t}\"/>")).collect();
         format!(
-            "<datasource id=\"ds-{name}\" name=\"{name}\" contentUrl=\"{name}\" type=\"hyper\" size=\"1\" updatedAt=\"v{}\" \
-             webpageUrl=\"http://t/{name}\"{}><project id=\"{}\" name=\"x\"/><owner id=\"u1\"/><tags>{tags}</tags></datasource>",
-            s.version, s.attributes, s.project
+            "<datasource id=\"ds-{name}\" name=\"{name}\" contentUrl=\"{name}\" type=\"hyper\" size=\"1\" updatedAt=\"{updated}\" \
+             webpageUrl=\"http://t/{name}\"{}><project id=\"{}\" name=\"x\"/><owner id=\"{owner}\"/><tags>{tags}</tags></datasource>",
+            s.attributes, s.project
         )
     }
 }
