@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::config::{Config, Env, LakeEnv, Reference};
+use crate::config::reference::anchored;
+use crate::config::{Config, Env, LakeEnv, Reference, secret};
 use crate::convert::Formats;
 use crate::error::{Context, Error, Kind, Result};
 use crate::export::database::DatabaseTarget;
@@ -68,11 +69,12 @@ impl Lakeport {
         }
         let target: Arc<dyn Target> = match self.config.environment(environment)? {
             Env::Tableau(_) => self.tableau(environment)?,
-            Env::Lake(env) | Env::Store(env) => Arc::new(Store::new(self.root(env))),
+            Env::Lake(env) | Env::Store(env) => Arc::new(Store::new(self.root(env).at("environment", environment)?)),
             Env::Database(env) => {
                 let password = env.password.as_ref().map(|p| p.resolve(&self.config.base)).transpose();
                 let password = password.at("environment", environment)?;
-                Arc::new(DatabaseTarget::new(env, password).at("environment", environment)?)
+                let options = secret::resolve(&env.options, &self.config.base).at("environment", environment)?;
+                Arc::new(DatabaseTarget::new(env, password, options))
             }
             Env::Spark(_) => {
                 let message = format!("`{environment}` is a Spark cluster, which Lakeport reads and does not write");
@@ -103,12 +105,9 @@ impl Lakeport {
         Ok(site)
     }
 
-    fn root(&self, env: &LakeEnv) -> Location {
-        let root = Location { url: env.root.clone(), options: env.options.clone() };
-        if root.is_local() && !root.url.starts_with("file://") {
-            return Location { url: self.config.base.join(&root.url).to_string_lossy().into_owned(), options: root.options };
-        }
-        root
+    fn root(&self, env: &LakeEnv) -> Result<Location> {
+        let root = Location { url: env.root.clone(), options: secret::resolve(&env.options, &self.config.base)? };
+        Ok(anchored(&root, &self.config.base))
     }
 
     /// What opens the tables of a format, where its files are only parts of them.
@@ -132,7 +131,7 @@ impl Lakeport {
     fn table_at(&self, to: &Reference) -> Result<Option<(String, Location, String)>> {
         let (environment, root, name) = match to {
             Reference::Named { environment, path } => match self.config.environment(environment)? {
-                Env::Lake(env) | Env::Store(env) => (environment.clone(), self.root(env), path.trim_matches('/').to_owned()),
+                Env::Lake(env) | Env::Store(env) => (environment.clone(), self.root(env)?, path.trim_matches('/').to_owned()),
                 _ => return Ok(None),
             },
             Reference::Place(_) => {
@@ -199,6 +198,11 @@ impl Lakeport {
         let targets: Vec<_> = self.targets.lock().map(|t| t.values().cloned().collect()).unwrap_or_default();
         for target in targets {
             target.close().await;
+        }
+        // A site that was only asked has a session, too; closing one twice does nothing.
+        let sites: Vec<_> = self.sites.lock().map(|s| s.values().cloned().collect()).unwrap_or_default();
+        for site in sites {
+            site.close().await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The calls of one session with a Spark Connect server, and their retries.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -33,8 +34,13 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects; nothing is asked of the server yet.
-    pub(super) async fn connect(env: &SparkEnv, token: Option<&str>, limits: &Limits) -> Result<Self> {
-        let address = Address::of(env, token)?;
+    pub(super) async fn connect(
+        env: &SparkEnv,
+        headers: &BTreeMap<String, String>,
+        token: Option<&str>,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let address = Address::of(env, headers, token)?;
         let invalid = || format!("{} is no address of a Spark server", address.uri);
         let mut endpoint = Endpoint::from_shared(address.uri.clone())
             .wrap(Kind::ConfigInvalid, invalid)?

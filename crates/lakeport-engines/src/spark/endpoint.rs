@@ -1,5 +1,7 @@
 //! The address of a cluster: `sc://host:15002/;use_ssl=true;x-databricks-cluster-id=…`.
 
+use std::collections::BTreeMap;
+
 use lakeport::config::SparkEnv;
 use lakeport::error::{Error, Kind, Result, Wrap};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
@@ -17,10 +19,10 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads the URL and the headers of an environment; `token` is its resolved secret.
+    /// Reads the URL of an environment; `own` headers and `token` are looked up already.
     ///
     /// Secrets in the URL are refused: the file is shared, and URLs are logged.
-    pub(super) fn of(env: &SparkEnv, token: Option<&str>) -> Result<Self> {
+    pub(super) fn of(env: &SparkEnv, own: &BTreeMap<String, String>, token: Option<&str>) -> Result<Self> {
         let invalid = |why: &str| {
             Error::new(Kind::ConfigInvalid, format!("the Spark url {why}")).help("write it as url = \"sc://host:15002/\"")
         };
@@ -61,7 +63,7 @@ impl Address {
                 other => put(other, value)?,
             }
         }
-        for (name, value) in &env.headers {
+        for (name, value) in own {
             put(name, value)?;
         }
         if let Some(token) = token {
@@ -86,9 +88,9 @@ mod tests {
 
     #[test]
     fn parameters_become_headers_and_a_token_means_tls() {
-        let plain = Address::of(&env("sc://spark.acme.internal"), None).unwrap();
+        let plain = Address::of(&env("sc://spark.acme.internal"), &BTreeMap::new(), None).unwrap();
         assert_eq!((plain.uri.as_str(), plain.tls), ("http://spark.acme.internal:15002", false));
-        let databricks = Address::of(&env("sc://w.cloud:443/;x-databricks-cluster-id=0101"), Some("secret")).unwrap();
+        let databricks = Address::of(&env("sc://w.cloud:443/;x-databricks-cluster-id=0101"), &BTreeMap::new(), Some("secret")).unwrap();
         assert_eq!(databricks.uri, "https://w.cloud:443");
         assert_eq!(databricks.headers.get("x-databricks-cluster-id").unwrap(), "0101");
         assert_eq!(databricks.headers.get("authorization").unwrap(), "Bearer secret");
@@ -96,10 +98,10 @@ mod tests {
 
     #[test]
     fn secrets_stay_out_of_urls_and_off_the_wire() {
-        let e = Address::of(&env("sc://h/;token=abc"), None).unwrap_err();
+        let e = Address::of(&env("sc://h/;token=abc"), &BTreeMap::new(), None).unwrap_err();
         assert!(e.help_line().contains("token = { env") && !format!("{e:?}").contains("abc"));
-        assert!(Address::of(&env("sc://h/;use_ssl=false"), Some("abc")).is_err());
-        assert!(Address::of(&env("http://h"), None).is_err());
-        assert!(Address::of(&env("sc://h:x"), None).is_err());
+        assert!(Address::of(&env("sc://h/;use_ssl=false"), &BTreeMap::new(), Some("abc")).is_err());
+        assert!(Address::of(&env("http://h"), &BTreeMap::new(), None).is_err());
+        assert!(Address::of(&env("sc://h:x"), &BTreeMap::new(), None).is_err());
     }
 }

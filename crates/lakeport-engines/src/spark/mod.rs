@@ -11,7 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use lakeport::config::{Handoff, SparkEnv};
+use lakeport::config::{Handoff, SparkEnv, secret};
 use lakeport::error::{Context, Error, Kind, Result};
 use lakeport::limits::{Limits, parse_size, show_size};
 use lakeport::source::{self, BatchStream, Engine, Listed, Location, Partition, PlainScan, Query, Snapshot, Table};
@@ -60,12 +60,14 @@ impl Spark {
     /// Makes the engine of an environment; nothing is connected yet.
     #[must_use]
     pub fn new(name: &str, env: &SparkEnv, base: PathBuf, embedded: Arc<Embedded>) -> Self {
-        Self { name: name.to_owned(), env: env.clone(), base, embedded }
+        let ca_file = env.ca_file.as_ref().map(|file| base.join(file));
+        Self { name: name.to_owned(), env: SparkEnv { ca_file, ..env.clone() }, base, embedded }
     }
 
     async fn session(&self, limits: &Limits) -> Result<Arc<Session>> {
         let token = self.env.token.as_ref().map(|t| t.resolve(&self.base)).transpose()?;
-        let session = Session::begin(&self.env, token.as_ref().map(|t| t.reveal()), limits).await;
+        let headers = secret::resolve(&self.env.headers, &self.base).at("environment", &self.name)?;
+        let session = Session::begin(&self.env, &headers, token.as_ref().map(|t| t.reveal()), limits).await;
         Ok(Arc::new(session.at("environment", &self.name)?))
     }
 
@@ -188,7 +190,7 @@ impl Engine for Spark {
                     embedded: Arc::clone(&self.embedded),
                     limits: limits.clone(),
                     keep: self.env.keep_stage,
-                    place: self.env.stage_location(&self.base),
+                    place: self.env.stage_location(&self.base).at("environment", &self.name)?,
                     schema: Arc::clone(&schema),
                     session,
                     relation,

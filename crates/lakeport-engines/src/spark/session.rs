@@ -4,6 +4,7 @@
 //! own, in this order: `Interrupt`, the end of the operation awaited, `ReleaseExecute`, the stage removed, `ReleaseSession`.
 //! The process waits for it with [`settled`].
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -80,8 +81,13 @@ pub(super) struct Unfinished {
 
 impl Session {
     /// Connects, and pins what must not depend on the cluster's own settings.
-    pub(super) async fn begin(env: &SparkEnv, token: Option<&str>, limits: &Limits) -> Result<Self> {
-        let client = Client::connect(env, token, limits).await?;
+    pub(super) async fn begin(
+        env: &SparkEnv,
+        headers: &BTreeMap<String, String>,
+        token: Option<&str>,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let client = Client::connect(env, headers, token, limits).await?;
         // Before the first call: one that is interrupted may have made the session.
         let session = Self { client, work: watch::Sender::new(Work::default()), left: Mutex::default(), open: Some(Open::one()) };
         session.client.pin().await?;

@@ -67,12 +67,9 @@ pub(super) fn find(working_directory: &Path, explicit: Option<&Path>) -> Result<
             add(directory.join(LOCAL_FILE), false)?;
         }
     }
-    let named: Vec<String> = layers
-        .iter()
-        .filter_map(|l| l.values.get("env").and_then(toml::Value::as_table))
-        .flat_map(|t| t.keys().cloned())
-        .collect();
-    layers.extend(variables(&named));
+    let given: Vec<_> = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let over = variables(&layers, &given);
+    layers.extend(over);
     Ok(layers)
 }
 
@@ -84,28 +81,48 @@ fn user_file() -> Option<PathBuf> {
     Some(base.join("lakeport").join("config.toml"))
 }
 
-/// `LAKEPORT_MEMORY`, `LAKEPORT_JOBS`, `LAKEPORT_VERIFY`, and `LAKEPORT_ENV_<NAME>_<KEY>` for the texts of an environment.
-fn variables(environments: &[String]) -> Vec<Layer> {
+/// `LAKEPORT_MEMORY`, `LAKEPORT_JOBS`, `LAKEPORT_VERIFY`, and `LAKEPORT_ENV_<NAME>_<KEY>` for the plain values of an environment.
+fn variables(files: &[Layer], given: &[(String, String)]) -> Vec<Layer> {
+    let tables = |of: &str| -> Vec<(&String, &toml::Value)> {
+        files.iter().filter_map(|l| l.values.get(of).and_then(toml::Value::as_table)).flatten().collect()
+    };
     let mut layers = Vec::new();
-    for (key, numeric) in [("memory", false), ("jobs", true), ("verify", false)] {
+    for key in ["memory", "jobs", "verify"] {
         let name = format!("LAKEPORT_{}", key.to_uppercase());
-        let Ok(value) = std::env::var(&name) else { continue };
-        let value = match value.parse::<i64>() {
-            Ok(n) if numeric => toml::Value::Integer(n),
-            _ => toml::Value::String(value),
-        };
-        layers.push(layer(name, &["defaults", key], value));
-    }
-    for environment in environments {
-        let prefix = format!("LAKEPORT_ENV_{}_", environment.to_uppercase().replace('-', "_"));
-        for (name, value) in std::env::vars() {
-            if let Some(key) = name.strip_prefix(&prefix) {
-                let key = key.to_lowercase();
-                layers.push(layer(name.clone(), &["env", environment, &key], toml::Value::String(value)));
-            }
+        let Some((_, value)) = given.iter().find(|(n, _)| *n == name) else { continue };
+        let value = read_as(if key == "jobs" { "integer" } else { "string" }, value);
+        layers.push(layer(name.clone(), &["defaults", key], value.clone()));
+        // A variable wins over files, so over what a job says for itself, too.
+        for (job, _) in tables("job").into_iter().filter(|(_, job)| job.get(key).is_some()) {
+            layers.push(layer(name.clone(), &["job", job, key], value.clone()));
         }
     }
+    for (name, value) in given {
+        let Some(rest) = name.strip_prefix("LAKEPORT_ENV_") else { continue };
+        // `tableau` and `tableau-prod` both begin `LAKEPORT_ENV_TABLEAU_PROD_URL`; the longer name is meant.
+        let spelt = |environment: &str| format!("{}_", environment.to_uppercase().replace('-', "_"));
+        let begins = tables("env").into_iter().filter_map(|(e, _)| Some((e, rest.strip_prefix(&spelt(e))?.to_lowercase())));
+        let Some((environment, key)) = begins.max_by_key(|(e, _)| e.len()) else { continue };
+        let value = read_as(&wants(&key), value);
+        layers.push(layer(name.clone(), &["env", environment, &key], value));
+    }
     layers
+}
+
+/// The type of an environment's key, by the schema of the configuration: `integer`, `boolean`, else text.
+fn wants(key: &str) -> String {
+    let schema = super::Config::json_schema();
+    let kinds = schema["$defs"]["Env"]["oneOf"].as_array().into_iter().flatten();
+    kinds.filter_map(|kind| kind["properties"].get(key)).map(|property| property["type"].to_string()).collect()
+}
+
+/// A variable is text; a key that wants a number or a truth gets one where the text is one.
+fn read_as(wanted: &str, value: &str) -> toml::Value {
+    match (value.parse::<i64>(), value.parse::<bool>()) {
+        (Ok(number), _) if wanted.contains("integer") => toml::Value::Integer(number),
+        (_, Ok(truth)) if wanted.contains("boolean") => toml::Value::Boolean(truth),
+        _ => toml::Value::String(value.to_owned()),
+    }
 }
 
 fn layer(variable: String, path: &[&str], value: toml::Value) -> Layer {
@@ -160,4 +177,46 @@ pub(super) fn value(table: &toml::Table, dotted: &str) -> Option<String> {
             _ => None,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn over(file: &str, given: &[(&str, &str)]) -> toml::Table {
+        let file = Layer { origin: Origin::Variable("file".into()), values: file.parse().unwrap(), user: false };
+        let given: Vec<_> = given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let over = variables(std::slice::from_ref(&file), &given);
+        let (mut merged, mut origins) = (toml::Table::new(), BTreeMap::new());
+        for layer in [file].iter().chain(&over) {
+            merge(&mut merged, &layer.values, &layer.origin, "", &mut origins);
+        }
+        merged
+    }
+
+    #[test]
+    fn a_variable_wins_over_the_jobs_own_word() {
+        let merged = over("[job.a]\nverify = \"none\"\n[job.b]\nto = \"x\"\n", &[("LAKEPORT_VERIFY", "full"), ("LAKEPORT_JOBS", "3")]);
+        assert_eq!(merged["job"]["a"]["verify"].as_str(), Some("full"));
+        assert!(merged["job"]["b"].get("verify").is_none());
+        assert_eq!(merged["defaults"]["verify"].as_str(), Some("full"));
+        assert_eq!(merged["defaults"]["jobs"].as_integer(), Some(3));
+    }
+
+    #[test]
+    fn a_variable_names_the_longer_environment_and_the_type_of_its_key() {
+        let file = "[env.tableau]\ntype = \"tableau\"\n[env.tableau-prod]\ntype = \"tableau\"\n";
+        let given = [
+            ("LAKEPORT_ENV_TABLEAU_PROD_URL", "http://x"),
+            ("LAKEPORT_ENV_TABLEAU_PROD_TIMEOUT", "60"),
+            ("LAKEPORT_ENV_TABLEAU_CREATE_PROJECT", "true"),
+            ("LAKEPORT_ENV_TABLEAU_SITE", "2024"),
+        ];
+        let merged = over(file, &given);
+        assert_eq!(merged["env"]["tableau-prod"]["url"].as_str(), Some("http://x"));
+        assert_eq!(merged["env"]["tableau-prod"]["timeout"].as_integer(), Some(60));
+        assert_eq!(merged["env"]["tableau"]["create_project"].as_bool(), Some(true));
+        assert_eq!(merged["env"]["tableau"]["site"].as_str(), Some("2024"));
+        assert!(merged["env"]["tableau"].get("prod_url").is_none());
+    }
 }

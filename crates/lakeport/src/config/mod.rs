@@ -25,7 +25,7 @@ pub mod secret;
 
 pub use layers::{FILE, LOCAL_FILE, Layer, Origin};
 pub use reference::Reference;
-pub use secret::{Secret, SecretRef};
+pub use secret::{Secret, SecretRef, Setting, Settings};
 
 /// The whole configuration, all layers merged.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -82,6 +82,31 @@ pub enum Env {
     Database(DatabaseEnv),
 }
 
+impl Env {
+    /// Makes sure that no secret stands in it, where it would be shown and shared.
+    fn ensure_no_secret(&self) -> Result<()> {
+        match self {
+            Self::Lake(env) | Self::Store(env) => {
+                secret::ensure_by_reference(&env.options)?;
+                secret::ensure_bare("root", &env.root, "write it into `options`, by reference")
+            }
+            Self::Spark(env) => {
+                secret::ensure_by_reference(&env.headers)?;
+                secret::ensure_by_reference(&env.stage_options)?;
+                secret::ensure_bare("stage", env.stage.as_deref().unwrap_or_default(), "write it into `stage_options`, by reference")
+            }
+            Self::Database(env) => {
+                secret::ensure_by_reference(&env.options)?;
+                secret::ensure_bare("uri", &env.uri, "write password = { env = \"DB_PASSWORD\" } instead")
+            }
+            Self::Tableau(env) => {
+                secret::ensure_bare("url", &env.url, "write token_name and token_secret, or username and password")?;
+                secret::ensure_bare("proxy", env.proxy.as_deref().unwrap_or_default(), "use proxy_user and proxy_password")
+            }
+        }
+    }
+}
+
 /// A database to write tables to (`type = "database"`).
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -94,9 +119,9 @@ pub struct DatabaseEnv {
     pub password: Option<SecretRef>,
     /// The schema that tables are in, instead of the user's own.
     pub schema: Option<String>,
-    /// Further options of the driver.
+    /// Further options of the driver; secrets among them by reference.
     #[serde(default)]
-    pub options: BTreeMap<String, String>,
+    pub options: Settings,
 }
 
 /// How the location of a table on a cluster begins: `spark://ENV/catalog.schema.table`.
@@ -110,16 +135,16 @@ pub struct SparkEnv {
     pub url: String,
     /// The bearer token, by reference; with one, TLS is on.
     pub token: Option<SecretRef>,
-    /// Further headers of every call.
+    /// Further headers of every call; secrets among them by reference.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: Settings,
     /// A PEM file with further certificate authorities.
     pub ca_file: Option<PathBuf>,
     /// Where executors write large results and Lakeport reads them: a path or URL that both reach.
     pub stage: Option<String>,
-    /// Object-store options of the stage by their standard names.
+    /// Object-store options of the stage by their standard names; secrets among them by reference.
     #[serde(default)]
-    pub stage_options: BTreeMap<String, String>,
+    pub stage_options: Settings,
     /// How results come, instead of by their size.
     pub handoff: Option<Handoff>,
     /// Leave the staged files where they are.
@@ -129,11 +154,13 @@ pub struct SparkEnv {
 
 impl SparkEnv {
     /// The stage as a location; a relative path is relative to the configuration's directory.
-    #[must_use]
-    pub fn stage_location(&self, base: &Path) -> Location {
+    ///
+    /// # Errors
+    /// `SecretMissing`.
+    pub fn stage_location(&self, base: &Path) -> Result<Location> {
         let url = self.stage.clone().unwrap_or_default();
         let local = crate::source::local_path(&url).map(|p| base.join(p).to_string_lossy().into_owned());
-        Location { url: local.unwrap_or(url), options: self.stage_options.clone() }
+        Ok(Location { url: local.unwrap_or(url), options: secret::resolve(&self.stage_options, base)? })
     }
 }
 
@@ -153,9 +180,9 @@ pub enum Handoff {
 pub struct LakeEnv {
     /// `s3://acme-lake/gold`, `gs://…`, `abfss://…`, or a path.
     pub root: String,
-    /// Object-store options by their standard names.
+    /// Object-store options by their standard names; secrets among them by reference.
     #[serde(default)]
-    pub options: BTreeMap<String, String>,
+    pub options: Settings,
     /// The highest Hyper file-format version to write here.
     pub hyper_version: Option<u8>,
 }
@@ -516,6 +543,9 @@ impl Config {
             .unwrap_or_else(|| working_directory.to_owned());
         config.origins = origins;
         config.values = values;
+        for (name, env) in &config.env {
+            env.ensure_no_secret().at("environment", name)?;
+        }
         for (name, job) in &config.job {
             if job.to.is_empty() {
                 return Err(Error::new(Kind::ConfigInvalid, format!("job `{name}` does not say `to`")).at("job", name));
@@ -583,8 +613,7 @@ fn explain(e: &toml::de::Error) -> Error {
         };
     }
     if message.contains(secret::LITERAL) {
-        return Error::new(Kind::ConfigInvalid, secret::LITERAL)
-            .help("give it by reference: { env = \"NAME\" }, { file = \"…\" } or { command = [\"…\"] }");
+        return Error::new(Kind::ConfigInvalid, secret::LITERAL).help(secret::BY_REFERENCE);
     }
     Error::new(Kind::ConfigInvalid, format!("the configuration is not valid: {}", message.lines().next().unwrap_or_default()))
 }
@@ -631,6 +660,29 @@ mod tests {
         assert_eq!(e.kind(), Kind::ConfigInvalid);
         assert!(!format!("{e:?}{}", e.help_line()).contains("hunter2"), "{e:?}");
         assert!(e.help_line().contains("by reference"), "{e:?} {}", e.help_line());
+    }
+
+    #[test]
+    fn settings_that_are_secrets_are_given_by_reference() {
+        let lake = |options: &str| load(&format!("[env.l]\ntype = \"lake\"\nroot = \"s3://b\"\noptions = {{ {options} }}\n"));
+        for literal in ["aws_secret_access_key = \"hunter2\"", "AWS_SESSION_TOKEN = \"hunter2\"", "azure_storage_account_key = 3"] {
+            let e = lake(literal).unwrap_err();
+            assert_eq!(e.kind(), Kind::ConfigInvalid, "{literal}");
+            assert!(!format!("{e:?}{}", e.help_line()).contains("hunter2"), "{e:?}");
+        }
+        let config = lake("aws_access_key_id = \"AKIA\", aws_secret_access_key = { command = [\"echo\", \"hush\"] }").unwrap();
+        let Env::Lake(lake) = config.environment("l").unwrap() else { panic!("not a lake") };
+        assert!(!format!("{lake:?}").contains("hush"));
+        let settings = secret::resolve(&lake.options, Path::new(".")).unwrap();
+        assert_eq!((settings["aws_access_key_id"].as_str(), settings["aws_secret_access_key"].as_str()), ("AKIA", "hush"));
+        for address in [
+            "type = \"database\"\ndriver = \"postgresql\"\nuri = \"postgresql://me:hunter2@h/d\"",
+            "type = \"tableau\"\nurl = \"https://t\"\nproxy = \"http://me:hunter2@p:3128\"",
+            "type = \"spark\"\nurl = \"sc://h\"\nheaders = { authorization = \"hunter2\" }",
+        ] {
+            let e = load(&format!("[env.x]\n{address}\n")).unwrap_err();
+            assert!(e.kind() == Kind::ConfigInvalid && !format!("{e:?}").contains("hunter2"), "{e:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, Env, SPARK_SCHEME};
+use super::{Config, Env, SPARK_SCHEME, secret};
 use crate::error::{Error, Kind, Result};
 use crate::source::Location;
 
@@ -37,13 +37,13 @@ impl Reference {
     /// Where a source reference points to.
     ///
     /// # Errors
-    /// `UnknownName` for an unknown environment, `Unsupported` for one that is no source.
+    /// `UnknownName` for an unknown environment, `Unsupported` for one that is no source, `SecretMissing`.
     pub fn locate(&self, config: &Config, working_directory: &Path) -> Result<Location> {
         match self {
             Self::Place(place) => Ok(anchored(&Location::new(place.clone()), working_directory)),
             Self::Named { environment, path } => match config.environment(environment)? {
                 Env::Lake(env) | Env::Store(env) => {
-                    let root = Location { url: env.root.clone(), options: env.options.clone() };
+                    let root = Location { url: env.root.clone(), options: secret::resolve(&env.options, &config.base)? };
                     Ok(anchored(&root, &config.base).join(path))
                 }
                 Env::Spark(_) => Ok(Location::new(format!("{SPARK_SCHEME}{environment}/{path}"))),
@@ -62,7 +62,7 @@ impl Reference {
 }
 
 /// Makes a relative local path absolute; URLs stay.
-fn anchored(location: &Location, base: &Path) -> Location {
+pub(crate) fn anchored(location: &Location, base: &Path) -> Location {
     if !location.is_local() || location.url.starts_with("file://") {
         return location.clone();
     }

@@ -1,5 +1,6 @@
 //! Secrets by reference: from a variable, a file or a command; never a literal, never shown.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,6 +51,81 @@ pub enum SecretRef {
     /// What a command prints; one trailing line end is cut.
     Command(Vec<String>),
 }
+
+/// A setting of a store, driver or cluster that has a name of its own there: a plain text, or a secret by reference.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Setting {
+    /// As it stands.
+    Text(String),
+    /// To be looked up.
+    Secret(SecretRef),
+}
+
+/// Settings by name.
+pub type Settings = BTreeMap<String, Setting>;
+
+impl<'de> Deserialize<'de> for Setting {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer).map_err(|_| D::Error::custom(LITERAL))? {
+            toml::Value::String(text) => Ok(Self::Text(text)),
+            reference @ toml::Value::Table(_) => reference.try_into().map(Self::Secret).map_err(D::Error::custom),
+            _ => Err(D::Error::custom("a setting is a text, or a secret by reference")),
+        }
+    }
+}
+
+/// Looks up all settings.
+///
+/// # Errors
+/// `SecretMissing`.
+pub fn resolve(settings: &Settings, base: &Path) -> Result<BTreeMap<String, String>> {
+    let value = |setting: &Setting| match setting {
+        Setting::Text(text) => Ok(text.clone()),
+        Setting::Secret(reference) => reference.resolve(base).map(|secret| secret.reveal().to_owned()),
+    };
+    settings.iter().map(|(name, setting)| Ok((name.clone(), value(setting)?))).collect()
+}
+
+/// Whether what bears this name is a secret, as clouds, drivers and servers name theirs.
+#[must_use]
+pub fn names_a_secret(name: &str) -> bool {
+    const PARTS: [&str; 9] = ["token", "secret", "password", "passwd", "access_key", "account_key", "credential", "sas", "authorization"];
+    let name = name.to_ascii_lowercase();
+    // Who one is, and where the secret lies, is none.
+    let harmless = name.ends_with("key_id") || name.ends_with("_file") || name.ends_with("_path") || name.ends_with("_uri");
+    !harmless && PARTS.iter().any(|part| name.contains(part))
+}
+
+/// Makes sure that no setting is a secret in plain sight.
+///
+/// # Errors
+/// `ConfigInvalid`, naming the setting and never its value.
+pub(super) fn ensure_by_reference(settings: &Settings) -> Result<()> {
+    for (name, setting) in settings {
+        if matches!(setting, Setting::Text(_)) && names_a_secret(name) {
+            return Err(Error::new(Kind::ConfigInvalid, LITERAL).at("key", name).help(BY_REFERENCE));
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that an address carries no password, which is given `instead` in another way.
+///
+/// # Errors
+/// `ConfigInvalid`.
+pub(super) fn ensure_bare(key: &str, address: &str, instead: &str) -> Result<()> {
+    match url::Url::parse(address) {
+        Ok(url) if url.password().is_some() => {
+            let message = format!("the address in `{key}` carries a password");
+            Err(Error::new(Kind::ConfigInvalid, message).at("key", key).help(instead))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What to do instead of a literal.
+pub(super) const BY_REFERENCE: &str = "give it by reference: { env = \"NAME\" }, { file = \"…\" } or { command = [\"…\"] }";
 
 /// What is said of a value that is no reference; the value itself must not be.
 pub(super) const LITERAL: &str = "a secret is given as a literal";

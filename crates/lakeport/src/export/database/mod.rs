@@ -86,23 +86,17 @@ impl fmt::Debug for DatabaseTarget {
 }
 
 impl DatabaseTarget {
-    /// Makes a target; nothing is connected yet.
-    ///
-    /// # Errors
-    /// `ConfigInvalid` for a password inside the URI.
-    pub fn new(env: &DatabaseEnv, password: Option<Secret>) -> Result<Self> {
-        if url::Url::parse(&env.uri).is_ok_and(|u| u.password().is_some()) {
-            return Err(Error::new(Kind::ConfigInvalid, "the database's uri carries a password")
-                .help("write password = { env = \"DB_PASSWORD\" } in the environment instead"));
-        }
+    /// Makes a target, its secrets looked up; nothing is connected yet.
+    #[must_use]
+    pub fn new(env: &DatabaseEnv, password: Option<Secret>, options: BTreeMap<String, String>) -> Self {
         let place = Place {
             driver: env.driver.clone(),
             uri: env.uri.clone(),
             password,
             schema: env.schema.clone(),
-            options: env.options.clone(),
+            options,
         };
-        Ok(Self { place })
+        Self { place }
     }
 
     async fn on<T: Send + 'static>(&self, work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static) -> Result<T> {

@@ -92,7 +92,7 @@ pub(super) fn check(root: &Path) -> Health {
     if !nearest.is_dir() && nearest != absolute {
         health.missing.push(format!("{} is a file, not a directory", nearest.display()));
     } else if rustix::fs::access(nearest, if nearest.is_dir() { access } else { rustix::fs::Access::WRITE_OK }).is_err() {
-        health.missing.push(format!("no right to write in {}", nearest.display()));
+        health.denied.push(format!("no right to write in {}", nearest.display()));
     }
     health
 }

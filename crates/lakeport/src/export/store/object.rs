@@ -224,10 +224,12 @@ pub(super) async fn check(root: &Location) -> Result<Health> {
         Ok(None) => health.facts.push(("reading".to_owned(), "works; nothing is there yet".to_owned())),
         Err(e) => {
             let e = translate(e, root, "check", Kind::ServerFailed);
-            if !matches!(e.kind(), Kind::TargetMissing | Kind::Forbidden) {
-                return Err(e);
-            }
-            health.missing.push(format!("{}: {}", e.message(), e.causes().join("; ")));
+            let lacks = match e.kind() {
+                Kind::TargetMissing => &mut health.missing,
+                Kind::Forbidden => &mut health.denied,
+                _ => return Err(e),
+            };
+            lacks.push(format!("{}: {}", e.message(), e.causes().join("; ")));
         }
     }
     health.facts.push(("right to write".to_owned(), "not tried; a publish will tell".to_owned()));
