@@ -51,7 +51,7 @@ pub(crate) enum Command {
         /// ENV or ENV:PATH, or a path or URL.
         reference: String,
     },
-    /// Show columns, rows, snapshot and size of a table, or of a .hyper file.
+    /// Show columns, rows, snapshot and size of a table, or of a file (.hyper .yxdb .tde .xlsx …).
     Describe {
         /// A reference or a file.
         reference: String,
@@ -66,7 +66,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         what: What,
         /// All jobs of the configuration.
-        #[arg(long, conflicts_with_all = ["from", "to"])]
+        #[arg(long, conflicts_with_all = ["jobs", "from", "to"])]
         all: bool,
     },
     /// Convert a table into a file: the first half of a run.
@@ -138,9 +138,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", default_value = ".lakeport/sandbox")]
         data: PathBuf,
         /// Fail on purpose, such as append:2:reset-after; see docs/sandbox.md.
-        #[arg(long, value_name = "CALL:WHEN:EFFECT")]
+        #[arg(long, value_name = "KIND:CALL:EFFECT")]
         fault: Vec<lakeport_sandbox::Fault>,
-        /// How many old versions of a data source are kept.
+        /// How many versions of a data source are kept, the current one included.
         #[arg(long, value_name = "N", default_value_t = 5)]
         revisions: usize,
         /// Hand out data sources as packages (.tdsx), as real servers do, and not as bare extracts.
@@ -231,8 +231,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COLUMN=TYPE", value_parser = pair)]
     pub(crate) types: Vec<(String, String)>,
     /// Accept changed values in all columns, or in these.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "COLUMNS")]
-    pub(crate) lossy: Option<String>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "COLUMNS", value_parser = lossy)]
+    pub(crate) lossy: Option<LossyConfig>,
     /// How thoroughly to verify.
     #[arg(long, value_enum)]
     pub(crate) verify: Option<VerifyArg>,
@@ -309,6 +309,15 @@ fn mode(text: &str) -> std::result::Result<Mode, String> {
         .map_err(|_| "the modes are full, append, upsert, delete-insert, create and replace".to_owned())
 }
 
+/// `true` or nothing means all columns; an empty list, as of a variable that is not set, must not.
+fn lossy(text: &str) -> std::result::Result<LossyConfig, String> {
+    let columns: Vec<String> = text.split(',').map(|c| c.trim().to_owned()).collect();
+    if columns.iter().any(String::is_empty) {
+        return Err("it names no column: write --lossy for all columns, or --lossy=a,b".to_owned());
+    }
+    Ok(if text == "true" { LossyConfig::All(true) } else { LossyConfig::Columns(columns) })
+}
+
 fn split(text: &str) -> std::result::Result<Split, String> {
     Split::try_from(text.to_owned())
 }
@@ -342,10 +351,8 @@ impl Options {
         for (column, wish) in &self.types {
             job.types.insert(column.clone(), wish.clone());
         }
-        match self.lossy.as_deref() {
-            Some("") => job.lossy = LossyConfig::All(true),
-            Some(columns) => job.lossy = LossyConfig::Columns(columns.split(',').map(|c| c.trim().to_owned()).collect()),
-            None => {}
+        if let Some(lossy) = &self.lossy {
+            job.lossy.clone_from(lossy);
         }
         job.route = match self.route {
             Some(RouteArg::Direct) => Some(RouteWish::Direct),
@@ -400,12 +407,15 @@ mod tests {
 
     #[test]
     fn lossy_takes_nothing_or_columns() {
-        let lossy = |args: &[&str]| match Args::try_parse_from([&["lakeport", "plan", "x"], args].concat()).unwrap().command {
+        let parsed = |args: &[&str]| Args::try_parse_from([&["lakeport", "plan", "x"], args].concat());
+        let lossy = |args: &[&str]| match parsed(args).unwrap().command {
             Command::Plan { what } => what.options.lossy,
             _ => None,
         };
         assert_eq!(lossy(&[]), None);
-        assert_eq!(lossy(&["--lossy"]), Some(String::new()));
-        assert_eq!(lossy(&["--lossy=a,b"]), Some("a,b".into()));
+        assert_eq!(lossy(&["--lossy"]), Some(LossyConfig::All(true)));
+        assert_eq!(lossy(&["--lossy=a,b"]), Some(LossyConfig::Columns(vec!["a".into(), "b".into()])));
+        assert!(parsed(&["--lossy="]).unwrap_err().to_string().contains("names no column"));
+        assert!(parsed(&["--lossy=a,"]).is_err());
     }
 }

@@ -3,11 +3,13 @@
 mod adverse;
 mod bad_input;
 mod batteries;
+mod commands;
 mod database;
 mod dataframe;
 mod delta;
 mod faults;
 mod formats;
+mod in_place;
 mod killed;
 mod long;
 mod parts;

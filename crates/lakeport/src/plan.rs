@@ -12,7 +12,7 @@ use crate::Lakeport;
 use crate::config::{Env, Job, Reference, RouteWish, TableSpec};
 use crate::convert::manifest::{Names, Split};
 use crate::error::{Context, Error, Kind, Result};
-use crate::export::{Mode, Publish, Target, store};
+use crate::export::{Mode, Publish, Target, store, tableau};
 use crate::limits::{Limits, Sizes, parse_size};
 use crate::source::{Query, Snapshot, Table};
 use crate::types::{Mapping, Verdict};
@@ -43,6 +43,8 @@ pub struct Plan {
     pub split: Option<(Split, Names)>,
     /// The tables, opened.
     pub tables: Vec<PlannedTable>,
+    /// What else the user should know before.
+    pub notes: Vec<String>,
 }
 
 /// Where a file goes.
@@ -142,19 +144,21 @@ impl Lakeport {
                 .help(format!("the formats written are {}", names.join(", "))));
         }
         if let Destination::Target { target, environment, .. } = &destination {
-            let can = target.capability();
-            if !can.formats.is_empty() && !can.formats.contains(&capability.name) {
-                return Err(Error::new(Kind::Unsupported, format!("`{environment}` does not take .{} files", capability.name))
-                    .help(format!("it takes {}", can.formats.join(", "))));
-            }
-            if !can.modes.contains(&job.mode) {
-                let modes: Vec<_> = can.modes.iter().map(|m| m.name()).collect();
-                return Err(Error::new(Kind::Unsupported, format!("`{environment}` does not know mode {}", job.mode.name()))
-                    .help(format!("it knows {}", modes.join(", "))));
-            }
+            target.capability().ensure_takes(environment, capability.name, job.mode)?;
         } else if !matches!(job.mode, Mode::Full | Mode::Create) {
             return Err(Error::new(Kind::Unsupported, format!("a file cannot be written in mode {}", job.mode.name()))
                 .help("a file is always written whole: leave --mode out"));
+        }
+        if let (Some(cursor), Mode::Append) = (&job.cursor, job.mode) {
+            // Taken for granted, it would add every row again each day.
+            return Err(Error::new(Kind::Unsupported, format!("the cursor `{cursor}` is not followed yet: each run reads all rows"))
+                .because("appended again, rows of a former run would be there twice")
+                .help("use --mode full or upsert, or leave the cursor out and pick the new rows with --where"));
+        }
+        let cares = matches!(&destination, Destination::Target { target, .. } if target.capability().name == tableau::CAPABILITY.name);
+        if !cares && !job.care().is_empty() {
+            return Err(Error::new(Kind::Unsupported, "`permissions` and `warning` are kept by Tableau only")
+                .help("drop them from the job, or publish it to a Tableau environment"));
         }
         let specs = job.tables()?;
         if specs.len() > 1 && !capability.many_tables {
@@ -203,6 +207,7 @@ impl Lakeport {
             limits,
             split,
             tables,
+            notes: job.cursor.iter().map(|c| format!("the cursor `{c}` is not followed yet: every run reads all rows")).collect(),
         })
     }
 
@@ -316,6 +321,7 @@ impl Plan {
             }),
             accepted: self.ensure_accepted().is_ok(),
             tables: self.tables.iter().map(TableSummary::of).collect(),
+            notes: self.notes.clone(),
         }
     }
 }
@@ -344,6 +350,9 @@ pub struct PlanSummary {
     pub accepted: bool,
     /// The tables.
     pub tables: Vec<TableSummary>,
+    /// What else the user should know before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How a result is split, as data.

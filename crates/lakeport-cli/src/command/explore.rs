@@ -1,21 +1,21 @@
 //! `check`, `ls`, `describe`: what is there, and whether it can be used.
 
-use std::path::Path;
-
 use lakeport::Lakeport;
 use lakeport::config::{Env, Reference};
 use lakeport::convert::FileDescription;
 use lakeport::convert::hyper::install;
 use lakeport::error::{Context, Error, Kind, Result};
+use lakeport::export::Health;
 use lakeport::export::tableau::JobState;
 use lakeport::limits::show_size;
-use lakeport::source::{Listed, Query};
+use lakeport::source::{Listed, Query, local_path};
 use serde_json::json;
 
 use super::{facts, value};
 use crate::output::{Output, human};
 
-/// `lakeport check`: every environment is looked at, and the first failure decides the exit code.
+/// `lakeport check`: every environment is looked at, and the first failure decides the exit code; a hyperd that is not there only
+/// where nothing else fails, because not every environment needs it.
 pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_hyperd: bool, output: &Output) -> Result<u8> {
     let mut text = String::new();
     let mut all = Vec::new();
@@ -29,7 +29,7 @@ pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_
         Err(e) => text.push_str(&format!("hyperd\n  missing  {e}; {}\n", e.help_line())),
     }
     all.push(json!({ "environment": "hyperd", "ready": hyperd.is_ok() }));
-    let mut failure = hyperd.err();
+    let mut failure = None;
     let named: Vec<&String> =
         if environments.is_empty() { lakeport.config.env.keys().collect() } else { environments.iter().collect() };
     for name in named {
@@ -39,26 +39,26 @@ pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_
                     let root = Reference::Named { environment: name.clone(), path: String::new() }
                         .locate(&lakeport.config, &lakeport.directory)?;
                     let tables = lakeport.engine.list(&root).await?;
-                    Ok((vec![("root".to_owned(), root.url), ("entries".to_owned(), tables.len().to_string())], Vec::new()))
+                    let found = vec![("root".to_owned(), root.url), ("entries".to_owned(), tables.len().to_string())];
+                    Ok(Health { facts: found, ..Health::default() })
                 }
-                _ => lakeport.target(name)?.check().await.map(|h| (h.facts, h.missing)),
+                _ => lakeport.target(name)?.check().await,
             }
         };
         match looked.await.at("environment", name) {
-            Ok((found, missing)) => {
+            Ok(Health { facts: found, missing, denied }) => {
                 text.push_str(&format!("{name}\n{}", facts(&found)));
+                // A right that is missing is another's to give; what does not exist is the user's to correct.
+                let kind = if denied.is_empty() { Kind::TargetMissing } else { Kind::Forbidden };
+                let missing = [denied, missing].concat();
                 for line in &missing {
                     text.push_str(&format!("  missing  {line}\n"));
                 }
                 if missing.is_empty() {
                     text.push_str("  ready\n");
                 } else {
-                    failure = failure.or_else(|| {
-                        Some(
-                            Error::new(Kind::TargetMissing, format!("`{name}` is not ready: {}", missing.join("; ")))
-                                .at("environment", name),
-                        )
-                    });
+                    let unready = Error::new(kind, format!("`{name}` is not ready: {}", missing.join("; ")));
+                    failure = failure.or_else(|| Some(unready.at("environment", name)));
                 }
                 all.push(json!({ "environment": name, "ready": missing.is_empty(), "facts": found, "missing": missing }));
             }
@@ -70,7 +70,7 @@ pub(super) async fn check(lakeport: &Lakeport, environments: &[String], install_
         }
     }
     let fields = json!({ "environments": all });
-    Ok(match failure {
+    Ok(match failure.or(hyperd.err()) {
         None => {
             output.result(&text, fields);
             0
@@ -148,19 +148,19 @@ fn list(listed: &[Listed]) -> String {
 
 /// `lakeport describe`.
 pub(super) async fn describe(lakeport: &Lakeport, reference: &str, output: &Output) -> Result<()> {
-    let path = Path::new(reference);
-    if path.is_file()
-        && let Ok(format) = lakeport.formats.by_extension(reference)
+    let parsed = Reference::parse(reference);
+    let located = parsed.locate(&lakeport.config, &lakeport.directory).ok();
+    if let Some(path) = located.as_ref().and_then(|l| local_path(&l.url)).filter(|p| p.is_file())
+        && let Ok(format) = lakeport.formats.by_extension(&path.to_string_lossy())
         && !format.capability().lake
     {
-        let file = tokio::task::block_in_place(|| format.describe(path, &lakeport.limits)).at("file", reference)?;
+        let file = tokio::task::block_in_place(|| format.describe(&path, &lakeport.limits)).at("file", reference)?;
         output.result(&described(reference, &file), value(&file));
         return Ok(());
     }
-    let parsed = Reference::parse(reference);
-    if let Ok(location) = parsed.locate(&lakeport.config, &lakeport.directory) {
+    if let Some(location) = &located {
         for places in &lakeport.places {
-            if let Some(table) = places.describe(&location).await.at("source", reference)? {
+            if let Some(table) = places.describe(location).await.at("source", reference)? {
                 output.result(&described(reference, &table), value(&table));
                 return Ok(());
             }

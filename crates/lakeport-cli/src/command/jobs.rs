@@ -1,14 +1,16 @@
 //! `plan`, `run`, `convert`, `publish`: the work itself.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use lakeport::Lakeport;
-use lakeport::config::{Job, Reference};
-use lakeport::convert::Written;
+use lakeport::config::{Env, Job, Reference};
+use lakeport::convert::{Format, Written};
 use lakeport::error::{Context, Error, Kind, Result};
 use lakeport::export::{Mode, Publish};
 use lakeport::run::{Event, Outcome};
+use lakeport::source::Query;
 use lakeport::verify::Verify;
 use serde_json::json;
 
@@ -16,6 +18,9 @@ use super::value;
 use crate::args::{Options, What};
 use crate::output::progress::Progress;
 use crate::output::{Output, human, print_json};
+
+/// How often it is looked whether a line of progress is due.
+const TICK: Duration = Duration::from_millis(500);
 
 /// `lakeport plan`: shows every plan, also those that a run would refuse, and fails as the run would.
 pub(super) async fn plan(lakeport: &mut Lakeport, what: &What, output: &Output) -> Result<u8> {
@@ -44,7 +49,7 @@ pub(super) async fn run(lakeport: &mut Lakeport, what: &What, all: bool, output:
         Ok(jobs) => {
             let parallel = side_by_side(lakeport, what, jobs.len());
             lakeport.limits.jobs = parallel;
-            run_all(lakeport, jobs, parallel, output).await
+            run_all(lakeport, jobs, parallel, all, output).await
         }
         Err(e) => output.failure(&e, json!({})),
     }
@@ -57,17 +62,33 @@ fn side_by_side(lakeport: &Lakeport, what: &What, jobs: usize) -> usize {
 
 /// `lakeport convert`.
 pub(super) async fn convert(lakeport: &Lakeport, from: &str, file: &str, options: &Options, output: &Output) -> u8 {
+    if let Err(e) = ensure_files_go_to(lakeport, file) {
+        return output.failure(&e, json!({}));
+    }
     let mut job = Job { from: Some(from.to_owned()), to: file.to_owned(), ..Job::default() };
     options.over(&mut job);
-    run_all(lakeport, vec![(format!("{from} → {file}"), job)], 1, output).await
+    run_all(lakeport, vec![(format!("{from} → {file}"), job)], 1, false, output).await
+}
+
+/// A conversion ends with a file; to publish it is asked for by another word.
+fn ensure_files_go_to(lakeport: &Lakeport, file: &str) -> Result<()> {
+    if let Reference::Named { environment, .. } = Reference::parse(file)
+        && !matches!(lakeport.config.environment(&environment)?, Env::Lake(_) | Env::Store(_))
+    {
+        return Err(Error::new(Kind::Usage, format!("`convert` writes a file, and `{environment}` is no place for files"))
+            .help("`lakeport run --from … --to …` converts and publishes"));
+    }
+    Ok(())
 }
 
 /// Runs jobs side by side; a failed one does not stop the others, and the worst exit code counts.
-async fn run_all(lakeport: &Lakeport, jobs: Vec<(String, Job)>, parallel: usize, output: &Output) -> u8 {
+///
+/// With `--json`, one job is a document of its own; where all were asked for they are a list, however many there are.
+async fn run_all(lakeport: &Lakeport, jobs: Vec<(String, Job)>, parallel: usize, all: bool, output: &Output) -> u8 {
     let progress = Progress::new(output);
     let listen = |job: &str, event: Event| progress.on(job, event);
     let (listen, progress) = (&listen, &progress);
-    let single = jobs.len() == 1;
+    let single = jobs.len() == 1 && !all;
     let mut running = stream::iter(jobs)
         .map(|(name, job)| async move {
             let outcome = lakeport.run(&name, &job, listen).await;
@@ -77,8 +98,16 @@ async fn run_all(lakeport: &Lakeport, jobs: Vec<(String, Job)>, parallel: usize,
         .buffer_unordered(parallel);
     let mut code = 0;
     let mut runs = Vec::new();
-    while let Some(outcome) = running.next().await {
-        let Outcome { report, error, .. } = outcome;
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        let outcome = tokio::select! {
+            outcome = running.next() => outcome,
+            _ = tick.tick() => {
+                progress.tick();
+                continue;
+            }
+        };
+        let Some(Outcome { report, error, .. }) = outcome else { break };
         code = code.max(report.exit_code);
         match (&error, output.json) {
             (None, false) if !output.quiet => output.result(&human::report(&report), json!({})),
@@ -127,16 +156,19 @@ pub(super) async fn publish(
         .map_err(|e| Error::new(Kind::SourceMissing, format!("there is no file {}", file.display())).because(e))?
         .len();
     let format = lakeport.formats.by_extension(&file.to_string_lossy())?;
+    let can = target.capability();
+    // A package is known by its own name, whatever reads it.
+    let extension = file.extension().and_then(|e| can.formats.iter().find(|f| e.eq_ignore_ascii_case(f)));
+    let kind = extension.copied().unwrap_or(format.capability().name);
+    can.ensure_takes(&environment, kind, mode).at("file", file.display())?;
     // Opened before it is sent: a file that nobody can read is not worth a server's time.
-    let rows = if verify == Verify::None {
-        Vec::new()
-    } else {
-        tokio::task::block_in_place(|| format.describe(file, &lakeport.limits))?.tables.iter().map(|t| t.rows).collect()
-    };
-    let written = Written { path: file.to_owned(), bytes, format: format.capability().name.to_owned(), rows };
+    let rows = if verify == Verify::None { Vec::new() } else { rows_of(lakeport, format, file).await.at("file", file.display())? };
+    let written = Written { path: file.to_owned(), bytes, format: kind.to_owned(), rows };
     let progress = Progress::new(output);
     progress.on(to, Event::Phase("export"));
-    let publish = Publish { name, mode, ..Publish::default() };
+    // Kept until all is well, so that the same command takes up what this one may not live to see the end of.
+    let unfinished = lakeport.receipt_path(&format!("{} → {to}", file.display()));
+    let publish = Publish { name, mode, receipt_path: Some(unfinished.clone()), ..Publish::default() };
     let receipt = target
         .publish(&written, &publish, &|done, total| progress.on(to, Event::Uploaded(done, total)))
         .await
@@ -150,6 +182,12 @@ pub(super) async fn publish(
             Error::new(Kind::VerifyFailed, "the target tells another size").because(format!("sent: {bytes}; there: {there}"))
         );
     }
+    let counted = observed.as_ref().and_then(|o| o.rows.as_ref()).filter(|_| mode != Mode::Append && !written.rows.is_empty());
+    if let Some(there) = counted.filter(|there| **there != written.rows) {
+        let differ = format!("in the file: {:?}; there: {there:?}", written.rows);
+        return Err(Error::new(Kind::VerifyFailed, "the target tells another number of rows").because(differ));
+    }
+    let _ = std::fs::remove_file(unfinished);
     let text = format!(
         "published {}\n  {} ({}, {})\n",
         file.display(),
@@ -162,4 +200,19 @@ pub(super) async fn publish(
         json!({ "receipt": value(&receipt), "observed": value(&observed), "rows": written.rows }),
     );
     Ok(())
+}
+
+/// The rows of each table of a file, as far as they are known without reading all of it; the engine's own formats are opened by it.
+async fn rows_of(lakeport: &Lakeport, format: &dyn Format, file: &Path) -> Result<Vec<u64>> {
+    let can = format.capability();
+    if !can.lake && !can.read {
+        return Ok(Vec::new());
+    }
+    if !can.lake {
+        let found = tokio::task::block_in_place(|| format.describe(file, &lakeport.limits))?;
+        return Ok(found.tables.iter().map(|t| t.rows).collect());
+    }
+    let from = Reference::Place(file.to_string_lossy().into_owned()).locate(&lakeport.config, &lakeport.directory)?;
+    let table = lakeport.engine.open(&Query { from: Some(from), ..Query::default() }, &lakeport.limits).await?;
+    Ok(table.snapshot.rows.into_iter().collect())
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use lakeport::Lakeport;
 use lakeport::error::{Kind, Result, Wrap};
+use lakeport::export::{Receipt, Stage};
 use serde_json::json;
 
+use super::value;
 use crate::args::StateCommand;
 use crate::output::{Output, human, page};
 
@@ -28,7 +30,8 @@ pub(super) fn state(lakeport: &Lakeport, what: &StateCommand, output: &Output) -
         StateCommand::Reset { job } => (job, true),
     };
     lakeport.config.job(job)?;
-    let path = lakeport.home().join("state").join(format!("{job}.json"));
+    // All a job remembers is a publish that did not come to a good end: what was sent, and how far it came.
+    let path = lakeport.receipt_path(job);
     if reset {
         match std::fs::remove_file(&path) {
             Ok(()) => output.result(&format!("forgot what job {job} remembered"), json!({ "reset": true })),
@@ -39,12 +42,17 @@ pub(super) fn state(lakeport: &Lakeport, what: &StateCommand, output: &Output) -
         }
         return Ok(());
     }
-    let Ok(text) = std::fs::read_to_string(&path) else {
+    let Some(receipt) = Receipt::load(&path)? else {
         output.result(&format!("job {job} remembers nothing: the next run is a full one"), json!({ "state": null }));
         return Ok(());
     };
-    let state: serde_json::Value =
-        serde_json::from_str(&text).wrap(Kind::ConfigInvalid, || format!("{} is damaged", path.display()))?;
-    output.result(&text, json!({ "state": state }));
+    let stage = match receipt.stage {
+        Stage::Uploaded => "uploaded, and not known to be committed",
+        Stage::Committed => "committed, and not known to have ended",
+        Stage::Published => "published, and what follows it failed",
+    };
+    let server = receipt.server.as_deref().unwrap_or("its target");
+    let text = format!("job {job} remembers a publish that was cut off\n  {} on {server}: {stage}", receipt.name);
+    output.result(&text, json!({ "state": { "publish": value(&receipt) } }));
     Ok(())
 }

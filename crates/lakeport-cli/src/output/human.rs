@@ -85,6 +85,9 @@ pub(crate) fn plan(plan: &PlanSummary, colour: bool) -> String {
     if let Some(split) = &plan.split {
         let _ = writeln!(out, "  split {} · {}, … · then {}", split.by, split.first, split.manifest);
     }
+    for note in &plan.notes {
+        let _ = writeln!(out, "  note: {note}");
+    }
     for t in &plan.tables {
         let s = &t.snapshot;
         let rows = s.rows.map_or_else(|| "rows not known yet".to_owned(), |n| format!("{} rows", grouped(n)));

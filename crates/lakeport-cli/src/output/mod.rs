@@ -84,7 +84,9 @@ pub(crate) fn usage(e: &clap::Error) -> ExitCode {
     }
     if std::env::args().any(|a| a == "--json") {
         let message = e.to_string();
-        let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // The first paragraph: what is wrong, and the names that belong to it.
+        let lines: Vec<_> = message.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let message = lines.join(" ").trim_start_matches("error: ").to_owned();
         let error = Error::new(Kind::Usage, message);
         print_json(&json!({ "schema": SCHEMA, "ok": false, "exit_code": 2, "error": error_json(&error) }));
     } else {

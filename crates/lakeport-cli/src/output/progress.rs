@@ -1,6 +1,7 @@
 //! Progress on stderr: one living line on a terminal, a plain line every ten seconds elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -46,6 +47,16 @@ impl Line {
     }
 }
 
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { phase, detail, work, since } = self;
+        match since.elapsed().as_secs() {
+            seconds if detail.is_empty() && seconds > 0 => write!(f, "{phase} {work}{} s", grouped(seconds)),
+            _ => write!(f, "{phase} {work}{detail}"),
+        }
+    }
+}
+
 /// A cluster's work in a few words; nothing once all of it is done.
 fn spark(work: Work) -> String {
     let Work { stages, stages_done, tasks, tasks_done, running } = work;
@@ -63,10 +74,9 @@ fn spark(work: Work) -> String {
 
 impl Progress {
     pub(crate) fn new(output: &Output) -> Self {
-        let silent = output.quiet || output.json && !std::io::stderr().is_terminal();
         Self {
             terminal: std::io::stderr().is_terminal(),
-            silent,
+            silent: output.quiet,
             state: Mutex::new(State { jobs: BTreeMap::new(), printed: None }),
         }
     }
@@ -90,13 +100,27 @@ impl Progress {
             }
             Event::Uploaded(done, total) => line.detail = format!("{} of {}", show_size(done), show_size(total)),
         }
+        self.draw(&mut state);
+    }
+
+    /// Draws when it is time, also where nothing was told since: a phase may be long and silent.
+    pub(crate) fn tick(&self) {
+        if let Ok(mut state) = self.state.lock()
+            && !self.silent
+            && !state.jobs.is_empty()
+        {
+            self.draw(&mut state);
+        }
+    }
+
+    fn draw(&self, state: &mut State) {
         let every = if self.terminal { DRAW_EVERY } else { PLAIN_EVERY };
         let first = *state.printed.get_or_insert_with(Instant::now);
         if first.elapsed() < every {
             return;
         }
         state.printed = Some(Instant::now());
-        let all: Vec<_> = state.jobs.iter().map(|(job, l)| format!("{job}: {} {}{}", l.phase, l.work, l.detail)).collect();
+        let all: Vec<_> = state.jobs.iter().map(|(job, line)| format!("{job}: {line}")).collect();
         let mut stderr = std::io::stderr();
         let _ = if self.terminal {
             let text: String = all.join(" · ").chars().take(110).collect();
