@@ -9,11 +9,15 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use futures::TryStreamExt;
 use lakeport::error::{Error, Kind, Result};
+use memchr::memchr_iter;
 use serde::de::IgnoredAny;
 
 use super::bytes;
 use super::evidence::Evidence;
 use super::layout::{DataFile, Layout};
+
+/// The most bytes one line may have; a longer one is a document of its own rather than a row, and would have to be in memory.
+const LINE_BYTES: usize = 64 << 20;
 
 /// What all NDJSON files of a table say together.
 #[derive(Debug)]
@@ -38,31 +42,73 @@ pub(super) async fn look(layout: &Layout) -> Result<Found> {
 
 async fn one(layout: &Layout, file: &DataFile, shape: &mut Shape) -> Result<u64> {
     let mut stream = bytes::open(layout.place.store.as_ref(), &file.meta.location, file.packing, &layout.show(file)).await?;
-    let (mut line, mut rows, mut rest) = (0u64, 0u64, Vec::new());
-    let mut take = |text: &[u8]| -> Result<()> {
-        line += 1;
-        if object(text, shape).map_err(|e| e.at("line", line))? {
-            rows += 1;
-        }
-        Ok(())
-    };
+    let mut reading = Reading::default();
     while let Some(chunk) = stream.try_next().await? {
-        let mut start = 0;
-        while let Some(length) = chunk[start..].iter().position(|b| *b == b'\n') {
-            let end = start + length;
-            if rest.is_empty() {
-                take(&chunk[start..end])?;
-            } else {
-                rest.extend_from_slice(&chunk[start..end]);
-                take(&rest)?;
-                rest.clear();
-            }
-            start = end + 1;
-        }
-        rest.extend_from_slice(&chunk[start..]);
+        reading.digest(&chunk, shape)?;
     }
-    take(&rest)?;
-    Ok(rows)
+    reading.end(shape)
+}
+
+/// One file while it is read.
+#[derive(Default)]
+struct Reading {
+    /// The beginning of a line whose end is yet to come, from its first letter on.
+    rest: Vec<u8>,
+    /// Lines that are done.
+    lines: u64,
+    rows: u64,
+}
+
+impl Reading {
+    fn digest(&mut self, chunk: &[u8], shape: &mut Shape) -> Result<()> {
+        let mut start = 0;
+        for end in memchr_iter(b'\n', chunk) {
+            let piece = &chunk[start..end];
+            start = end + 1;
+            if self.rest.is_empty() {
+                self.line(piece, shape)?;
+                continue;
+            }
+            self.gather(piece)?;
+            let mut whole = std::mem::take(&mut self.rest);
+            self.line(&whole, shape)?;
+            whole.clear();
+            self.rest = whole;
+        }
+        self.gather(&chunk[start..])
+    }
+
+    fn end(mut self, shape: &mut Shape) -> Result<u64> {
+        let last = std::mem::take(&mut self.rest);
+        self.line(&last, shape)?;
+        Ok(self.rows)
+    }
+
+    /// Keeps a piece of a line. What can be no object is refused by its first letter: an array may be as long as the file.
+    fn gather(&mut self, piece: &[u8]) -> Result<()> {
+        let piece = if self.rest.is_empty() { piece.trim_ascii_start() } else { piece };
+        let length = self.rest.len() + piece.len();
+        let begins = |line: &[u8]| ensure_no_array(line).and_then(|()| ensure_object(line));
+        let fit = if self.rest.is_empty() { begins(piece) } else { Ok(()) }.and_then(|()| ensure_bounded(length));
+        fit.map_err(|e| e.at("line", self.lines + 1))?;
+        self.rest.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn line(&mut self, text: &[u8], shape: &mut Shape) -> Result<()> {
+        self.lines += 1;
+        let row = ensure_bounded(text.len()).and_then(|()| object(text, shape)).map_err(|e| e.at("line", self.lines))?;
+        self.rows += u64::from(row);
+        Ok(())
+    }
+}
+
+fn ensure_bounded(length: usize) -> Result<()> {
+    if length <= LINE_BYTES {
+        return Ok(());
+    }
+    let what = format!("a line is longer than {} MiB", LINE_BYTES >> 20);
+    Err(Error::new(Kind::SourceUnreadable, what).help("write one object per line, for example with `jq -c .`"))
 }
 
 /// Takes in one line; blank ones are none.
@@ -71,18 +117,28 @@ fn object(line: &[u8], shape: &mut Shape) -> Result<bool> {
     if line.is_empty() {
         return Ok(false);
     }
-    if line[0] == b'[' {
-        return Err(Error::new(Kind::SourceUnreadable, "the file holds a JSON array, not one object per line")
-            .help("write one object per line, for example with `jq -c '.[]'`"));
-    }
+    ensure_no_array(line)?;
     // The grammar is checked here, so that the walk below may rely on it.
     serde_json::from_slice::<IgnoredAny>(line)
         .map_err(|e| Error::new(Kind::SourceUnreadable, "the line is not one whole JSON object").because(e))?;
-    if line[0] != b'{' {
-        return Err(Error::new(Kind::SourceUnreadable, "the line is not a JSON object"));
-    }
+    ensure_object(line)?;
     Walk { text: line, at: 0 }.value(shape, &mut Vec::new())?;
     Ok(true)
+}
+
+fn ensure_no_array(line: &[u8]) -> Result<()> {
+    if line.first() != Some(&b'[') {
+        return Ok(());
+    }
+    Err(Error::new(Kind::SourceUnreadable, "the file holds a JSON array, not one object per line")
+        .help("write one object per line, for example with `jq -c '.[]'`"))
+}
+
+fn ensure_object(line: &[u8]) -> Result<()> {
+    if matches!(line.first(), None | Some(b'{')) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::SourceUnreadable, "the line is not a JSON object"))
 }
 
 /// What the values of one column, field or element look like.
@@ -269,5 +325,48 @@ mod tests {
         assert_eq!(types(&[r#"[{"a": 1}]"#]).unwrap_err().kind(), Kind::SourceUnreadable);
         assert_eq!(types(&[r#"{"a": 1} {"a": 2}"#]).unwrap_err().kind(), Kind::SourceUnreadable);
         assert_eq!(types(&[r#"{"a": 1}"#, r#"{"a": {"b": 1}}"#]).unwrap_err().kind(), Kind::SchemaConflict);
+    }
+
+    #[test]
+    fn lines_are_the_same_wherever_they_are_cut() {
+        let text = b" {\"a\": 1}\r\n\n   \n{\"a\": 2.5,\n";
+        for size in 1..text.len() {
+            let (mut reading, mut shape) = (Reading::default(), Shape::default());
+            let refused = text.chunks(size).find_map(|piece| reading.digest(piece, &mut shape).err()).unwrap();
+            assert_eq!((refused.context_value("line"), reading.rows), (Some("4"), 1), "{size}");
+        }
+        let (mut reading, mut shape) = (Reading::default(), Shape::default());
+        text[..14].chunks(3).for_each(|piece| reading.digest(piece, &mut shape).unwrap());
+        assert_eq!(reading.end(&mut shape).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_file_on_one_line_is_not_gathered() {
+        let begun = |pieces: &[&[u8]]| {
+            let (mut reading, mut shape) = (Reading::default(), Shape::default());
+            pieces.iter().find_map(|piece| reading.digest(piece, &mut shape).err())
+        };
+        let array = begun(&[b"\n ", b"\t[{\"a\": 1},"]).unwrap();
+        assert!(array.message().contains("array"), "{array:?}");
+        assert_eq!(array.context_value("line"), Some("2"));
+        assert!(begun(&[b"{\"a\"", b": [1, "]).is_none());
+        assert_eq!(begun(&[b"12"]).unwrap().kind(), Kind::SourceUnreadable);
+        // Blanks are not kept, however many there are.
+        let blank = vec![b' '; LINE_BYTES + 1];
+        assert!(begun(&[&blank, b"{\"a\": 1}\n"]).is_none());
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_long_texts_fit() {
+        let letters = vec![b'x'; 1 << 20];
+        let mut reading = Reading::default();
+        let mut shape = Shape::default();
+        reading.digest(b"{}\n{\"a\": \"", &mut shape).unwrap();
+        (0..9).for_each(|_| reading.digest(&letters, &mut shape).unwrap());
+        reading.digest(b"\"}\n{\"a\": \"", &mut shape).unwrap();
+        assert_eq!(reading.rows, 2);
+        let refused = (0..65).find_map(|_| reading.digest(&letters, &mut shape).err()).unwrap();
+        assert!(refused.message().contains("64 MiB"), "{refused:?}");
+        assert_eq!(refused.context_value("line"), Some("3"));
     }
 }
