@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
-use futures::TryStreamExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use glob::{MatchOptions, Pattern};
 use lakeport::error::{Error, Kind, Result};
 use lakeport::source::Location;
@@ -52,6 +52,37 @@ pub(super) enum Packing {
 /// Extensions tried when a table is named without one, in this order.
 const EXTENSIONS: [&str; 11] =
     ["parquet", "csv", "csv.gz", "csv.zst", "json", "ndjson", "jsonl", "json.gz", "ndjson.gz", "json.zst", "ndjson.zst"];
+
+/// Endings of data that is not read here. An archive may hold anything.
+const FOREIGN: [&str; 12] = ["orc", "avro", "arrow", "feather", "ipc", "tsv", "psv", "tbl", "txt", "dat", "tar", "tgz"];
+
+/// Endings of what is packed, whether it can be unpacked here or not.
+const PACKED: [&str; 14] =
+    ["gz", "gzip", "zst", "zstd", "bz2", "zip", "snappy", "lz4", "lzo", "xz", "lzma", "br", "deflate", "7z"];
+
+/// Endings of what stands beside a data file under its name and holds no rows: `orders.csv.md5`.
+const BESIDE: [&str; 22] = [
+    "crc", "md5", "sha1", "sha256", "sha512", "asc", "sig", "md", "html", "xml", "yml", "yaml", "log", "manifest", "metadata",
+    "schema", "avsc", "index", "lock", "done", "tmp", "bak",
+];
+
+/// Files called so, with no ending or `.txt`, are for people and for checks.
+const NOTES: [&str; 11] = [
+    "readme",
+    "license",
+    "licence",
+    "notice",
+    "changelog",
+    "manifest",
+    "checksums",
+    "md5sums",
+    "sha1sums",
+    "sha256sums",
+    "sha512sums",
+];
+
+/// Files without an ending whose first bytes are looked at side by side.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// Reads kind and packing from a file's name.
 pub(super) fn kind_of(name: &str) -> Option<(FileKind, Packing)> {
@@ -165,7 +196,9 @@ impl Layout {
         Ok(Self { place: place.clone(), kind, files: vec![file], partitions: Vec::new(), log: None })
     }
 
-    fn directory(place: &Place, entries: Vec<ObjectMeta>) -> Result<Self> {
+    fn directory(place: &Place, mut entries: Vec<ObjectMeta>) -> Result<Self> {
+        // A listing has no order, and the first file that is refused should be the same one every time.
+        entries.sort_by(|a, b| a.location.cmp(&b.location));
         let mut nested = BTreeSet::new();
         let mut foreign = None;
         let mut chosen = Vec::new();
@@ -175,26 +208,24 @@ impl Layout {
                 continue;
             }
             let name = relative.last().map_or("", String::as_str);
-            if kind_of(name).is_none() {
-                if must_not_be_left_out(name) {
-                    foreign.get_or_insert(meta.location.clone());
+            let Some((kind, packing)) = kind_of(name) else {
+                if let Some(why) = Unread::of(name, &meta) {
+                    foreign.get_or_insert(why.error(place, &meta));
                 }
                 continue;
-            }
+            };
             if let Some(plain) = relative[..relative.len() - 1].iter().find(|s| hive::pair(s).is_none()) {
                 nested.insert(plain.clone());
             }
-            chosen.push(meta);
+            chosen.push((meta, kind, packing));
         }
         if let Some(name) = nested.first() {
             return Err(Error::new(Kind::SourceUnreadable, "the directory holds other directories, so it may be several tables")
                 .help(format!("name one of them, such as `{name}`, or all files with a glob: **/*.parquet"))
                 .at("directory", name));
         }
-        if let Some(path) = foreign {
-            return Err(Error::new(Kind::SourceUnreadable, "a file of the table is of a kind that is not read here")
-                .help("name the files to read with a glob, such as *.parquet")
-                .at("file", place.show(&path)));
+        if let Some(refusal) = foreign {
+            return Err(refusal);
         }
         Self::of_files(place, chosen)
     }
@@ -207,39 +238,57 @@ impl Layout {
         let matcher = Pattern::new(&pattern)
             .map_err(|e| Error::new(Kind::Usage, "the glob cannot be understood").because(e).at("source", &pattern))?;
         let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
-        let entries = list(place, &base).await?;
+        let mut entries = list(place, &base).await?;
         refuse_managed(place, &base, &entries).await?;
+        entries.sort_by(|a, b| a.location.cmp(&b.location));
         let base = place.with_path(base);
-        // A glob may name a directory tree (`year=2024*`) as well as files: a match of any leading part counts.
-        let chosen = entries
-            .into_iter()
-            .filter(|meta| {
-                let visible = relative(&base.path, &meta.location).is_some_and(|r| !hidden(&r));
-                visible && kind_of(meta.location.filename().unwrap_or_default()).is_some() && {
-                    let full = meta.location.as_ref();
-                    matcher.matches_with(full, options)
-                        || full.match_indices('/').any(|(at, _)| {
-                            at > base.path.as_ref().len()
-                                && hive_below(&full[at + 1..])
-                                && matcher.matches_with(&full[..at], options)
-                        })
-                }
-            })
-            .collect::<Vec<_>>();
+        let (mut chosen, mut nameless) = (Vec::new(), Vec::new());
+        for meta in entries {
+            if relative(&base.path, &meta.location).is_none_or(|r| hidden(&r)) {
+                continue;
+            }
+            let full = meta.location.as_ref();
+            // A glob may name a directory tree (`year=2024*`) as well as files: a match of any leading part counts.
+            let named = matcher.matches_with(full, options);
+            let below = || {
+                full.match_indices('/').any(|(at, _)| {
+                    at > base.path.as_ref().len() && hive_below(&full[at + 1..]) && matcher.matches_with(&full[..at], options)
+                })
+            };
+            if !named && !below() {
+                continue;
+            }
+            let name = meta.location.filename().unwrap_or_default();
+            match (kind_of(name), Unread::of(name, &meta)) {
+                (Some((kind, packing)), _) => chosen.push((meta, kind, packing)),
+                (None, Some(Unread::Nameless)) => nameless.push(meta),
+                (None, Some(why)) => return Err(why.error(&base, &meta)),
+                // Whoever names a file wants it read, a note too.
+                (None, None) if named && meta.size > 0 => return Err(Unread::Format.error(&base, &meta)),
+                (None, None) => {}
+            }
+        }
+        let looks: Vec<_> = nameless.iter().map(|meta| is_parquet(&base, meta).boxed()).collect();
+        let found: Vec<bool> = futures::stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
+        for (meta, parquet) in nameless.into_iter().zip(found) {
+            if !parquet {
+                return Err(Unread::Nameless.error(&base, &meta));
+            }
+            chosen.push((meta, FileKind::Parquet, Packing::Plain));
+        }
         if chosen.is_empty() {
             return Err(Error::new(Kind::SourceMissing, "no data file answers to this glob"));
         }
         Self::of_files(&base, chosen)
     }
 
-    fn of_files(place: &Place, mut metas: Vec<ObjectMeta>) -> Result<Self> {
-        metas.sort_by(|a, b| a.location.cmp(&b.location));
+    fn of_files(place: &Place, mut chosen: Vec<(ObjectMeta, FileKind, Packing)>) -> Result<Self> {
+        chosen.sort_by(|(a, ..), (b, ..)| a.location.cmp(&b.location));
         let mut first: Option<(FileKind, String)> = None;
         let mut keys: Option<(Vec<String>, String)> = None;
-        let mut rows: Vec<(ObjectMeta, Packing, Vec<Option<String>>, String)> = Vec::with_capacity(metas.len());
-        for meta in metas {
+        let mut rows: Vec<(ObjectMeta, Packing, Vec<Option<String>>, String)> = Vec::with_capacity(chosen.len());
+        for (meta, kind, packing) in chosen {
             let shown = place.show(&meta.location);
-            let Some((kind, packing)) = kind_of(meta.location.filename().unwrap_or_default()) else { continue };
             let (expected, expected_file) = first.get_or_insert_with(|| (kind, shown.clone()));
             if *expected != kind {
                 return Err(Error::new(
@@ -391,10 +440,63 @@ pub(super) fn hidden(segments: &[String]) -> bool {
     segments.iter().any(|s| s.starts_with('.') || (s.starts_with('_') && hive::pair(s).is_none()))
 }
 
-/// Whether leaving this file out would lose rows: data of another format, or a file that does not say what it is.
-fn must_not_be_left_out(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    !lower.contains('.') || [".orc", ".avro", ".arrow", ".feather", ".tsv"].iter().any(|suffix| lower.ends_with(suffix))
+/// Why a file is not read although leaving it out could lose rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// Data in a format that is not read here.
+    Format,
+    /// Data in a format that is, packed in a way that is not.
+    Packing,
+    /// A name that does not say what the file holds, packed or not.
+    Nameless,
+}
+
+impl Unread {
+    /// Looks at the name of a file that [`kind_of`] does not know; `None` where it holds none of a table's rows.
+    fn of(name: &str, meta: &ObjectMeta) -> Option<Self> {
+        // Consoles of object stores mark directories by objects without content.
+        if meta.size == 0 { None } else { Self::by_name(name) }
+    }
+
+    fn by_name(name: &str) -> Option<Self> {
+        let lower = name.to_ascii_lowercase();
+        let mut parts = lower.split('.');
+        let stem = parts.next().unwrap_or_default();
+        let endings: Vec<&str> = parts.collect();
+        if NOTES.contains(&stem) && matches!(endings[..], [] | ["txt"]) {
+            return None;
+        }
+        let Some(last) = endings.last() else { return Some(Self::Nameless) };
+        // Numbers are no endings: `orders.0001`, `orders.2024-01-31`.
+        let number = |ending: &str| ending.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+        if BESIDE.contains(last) {
+            None
+        } else if FOREIGN.contains(last) {
+            Some(Self::Format)
+        } else if endings.iter().any(|ending| FOREIGN.contains(ending) || kind_of(&format!(".{ending}")).is_some()) {
+            Some(Self::Packing)
+        } else {
+            endings.iter().all(|ending| PACKED.contains(ending) || number(ending)).then_some(Self::Nameless)
+        }
+    }
+
+    fn error(self, place: &Place, meta: &ObjectMeta) -> Error {
+        let (what, now) = match self {
+            Self::Format => (
+                "a file of the table is of a kind that is not read here",
+                "name the files to read with a glob, such as *.parquet",
+            ),
+            Self::Packing => (
+                "a file of the table is packed or named in a way that is not read here",
+                "unpack it (text may be packed as .gz or .zst), or name the files to read with a glob, such as *.parquet",
+            ),
+            Self::Nameless => (
+                "the name of a file of the table does not say what it holds",
+                "name it .parquet, .csv, .json, .ndjson or .jsonl; a glob such as orders/* reads it where it is Parquet",
+            ),
+        };
+        Error::new(Kind::SourceUnreadable, what).help(now).at("file", place.show(&meta.location))
+    }
 }
 
 fn hive_below(rest: &str) -> bool {
@@ -430,5 +532,54 @@ mod tests {
         assert!(hidden(&path("_temporary/0/a.parquet")));
         assert!(hidden(&path(".a.parquet.crc")));
         assert!(!hidden(&path("_date=1/a.parquet")));
+    }
+
+    #[test]
+    fn what_may_hold_rows_is_not_left_out() {
+        for name in ["a.orc", "b.AVRO", "a.tsv", "a.txt", "lineitem.tbl", "store_sales.dat", "part-0.snappy.orc", "a.tgz"] {
+            assert_eq!(Unread::by_name(name), Some(Unread::Format), "{name}");
+        }
+        for name in [
+            "2024-02.csv.bz2",
+            "a.csv.zip",
+            "a.json.snappy",
+            "a.csv.lz4",
+            "a.parquet.gz",
+            "a.txt.gz",
+            "a.tar.gz",
+            "a.csv.gpg",
+            "a.csv.gz.1",
+            "a.csv.part",
+        ] {
+            assert_eq!((kind_of(name), Unread::by_name(name)), (None, Some(Unread::Packing)), "{name}");
+        }
+        for name in ["000000_0", "part-00000", "000000_0.gz", "part-00000.deflate", "orders.0001", "orders.2024-01-31.bz2"] {
+            assert_eq!((kind_of(name), Unread::by_name(name)), (None, Some(Unread::Nameless)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_lakes_leave_beside_data_is_left_out() {
+        for name in [
+            "README.md",
+            "README",
+            "readme.txt",
+            "LICENSE",
+            "a.parquet.crc",
+            "a.csv.md5",
+            "a.csv.gz.sha256",
+            "SHA256SUMS",
+            "orders.manifest",
+            "manifest",
+            "a.csv.bak",
+            "notes.pdf",
+            "Thumbs.db",
+            "app.log.gz",
+        ] {
+            assert_eq!((kind_of(name), Unread::by_name(name)), (None, None), "{name}");
+        }
+        for name in ["_SUCCESS", "_metadata", "_common_metadata", ".a.parquet.crc", "_committed_1", "_orders.csv.manifest.json"] {
+            assert!(hidden(&[name.to_owned()]), "{name}");
+        }
     }
 }
