@@ -184,3 +184,116 @@ fn a_partition_column_that_only_some_files_hold_is_refused() {
     let done = desk.run(&["convert", "t", "t.hyper"]).fails(6, "E205");
     done.says("`month`").says("month=7/a.parquet").says("month=8/b.parquet");
 }
+
+#[test]
+fn a_stray_quote_in_a_csv_takes_no_rows() {
+    let desk = Desk::new();
+    desk.write("open.csv", "id,name\n1,\"abc\n2,def\n3,ghi\n");
+    desk.run(&["convert", "open.csv", "x.hyper"]).fails(3, "E131").says("open.csv").says("line 2").says("not closed");
+    let rows: String = (1..5000).map(|i| format!("{i},{}\n", if i % 1000 == 500 { "\"x" } else { "x" })).collect();
+    desk.write("middle.csv", "id,name\n".to_owned() + &rows);
+    desk.run(&["convert", "middle.csv", "x.hyper"]).fails(3, "E131").says("middle.csv").says("line 501").says("line 1501");
+    desk.write("backslash.csv", "id,name\n1,\"a \\\"b\\\" c\"\n");
+    desk.run(&["convert", "backslash.csv", "x.hyper"]).fails(3, "E131").says("line 2");
+    assert!(!desk.path().join("x.hyper").exists());
+    desk.write("legal.csv", "id,name\r\n1,\"a \"\"b\"\"\r\nc, d\"\r\n2,\"\"\r\n3,5\" pipe\r\n");
+    desk.run(&["convert", "legal.csv", "legal.hyper"]).ok();
+    assert_eq!(desk.rows("legal.hyper", "id"), serde_json::json!([[1, "a \"b\"\r\nc, d"], [2, null], [3, "5\" pipe"]]));
+}
+
+#[test]
+fn rows_and_lines_without_end_are_not_gathered() {
+    let desk = Desk::new();
+    desk.write("endless.csv", "id,name\n1,x\n2,\"".to_owned() + &"abc\n".repeat(17 << 20));
+    desk.run(&["convert", "endless.csv", "x.hyper"]).fails(3, "E131").says("endless.csv").says("line 3").says("64 MiB");
+    desk.write("array.json", "[".to_owned() + &"{\"a\": 1},\n".repeat(10));
+    desk.run(&["convert", "array.json", "x.hyper"]).fails(3, "E131").says("array.json").says("jq -c");
+    // A megabyte of text is a value like others.
+    let text = "x".repeat(5 << 20);
+    desk.write("long.csv", format!("id,name\n1,\"{text}\"\n"));
+    desk.write("long.json", format!("{{\"id\": 1, \"name\": \"{text}\"}}\n"));
+    for file in ["long.csv", "long.json"] {
+        desk.run(&["convert", file, "x.parquet"]).ok().says("1 row");
+    }
+}
+
+#[test]
+fn no_data_file_of_a_directory_is_left_out() {
+    let desk = Desk::new();
+    let foreign =
+        ["2024-02.csv.bz2", "b.csv.zip", "b.json.snappy", "b.csv.lz4", "b.parquet.gz", "b.txt", "b.tbl", "b.orc", "000000_0.gz"];
+    for (number, name) in foreign.into_iter().enumerate() {
+        desk.write(&format!("d{number}/2024-01.csv"), "id\n1\n");
+        desk.write(&format!("d{number}/{name}"), "something");
+        for from in [format!("d{number}"), format!("d{number}/*")] {
+            desk.run(&["convert", &from, "x.hyper"]).fails(3, "E131").says(name);
+        }
+        desk.run(&["convert", &format!("d{number}/*.csv"), "x.csv"]).ok().says("1 row");
+    }
+    assert!(!desk.path().join("x.hyper").exists());
+}
+
+#[test]
+fn what_lakes_leave_beside_data_stops_nothing() {
+    let desk = Desk::new();
+    desk.write("d/a.csv", "id\n1\n");
+    let beside =
+        ["_SUCCESS", "_metadata", "_common_metadata", ".a.csv.crc", "a.csv.md5", "README.md", "README.txt", "SHA256SUMS"];
+    for beside in beside {
+        desk.write(&format!("d/{beside}"), "something");
+    }
+    // Consoles of object stores mark directories so.
+    desk.write("d/marker", "");
+    desk.run(&["convert", "d", "x.csv"]).ok().says("1 row");
+    desk.run(&["convert", "d/a*.csv", "x.csv"]).ok().says("1 row");
+    desk.run(&["convert", "d/*", "y.csv"]).fails(3, "E131").says("README");
+}
+
+#[test]
+fn a_glob_reads_parquet_without_an_ending_and_drops_nothing() {
+    let desk = Desk::new();
+    desk.parquet("hive/000000_0", "{'id': [1, 2]}");
+    desk.parquet("hive/000001_0", "{'id': [3]}");
+    desk.write("hive/_SUCCESS", "");
+    desk.run(&["convert", "hive", "x.hyper"]).fails(3, "E131").says("000000_0").says("glob");
+    for route in ["direct", "streamed"] {
+        desk.run(&["convert", "hive/*", "hive.hyper", "--route", route]).ok();
+        assert_eq!(desk.rows("hive.hyper", "id"), serde_json::json!([[1], [2], [3]]));
+    }
+    desk.parquet("days/day=1/000000_0", "{'id': [1]}");
+    desk.parquet("days/day=2/000000_0", "{'id': [2]}");
+    desk.run(&["convert", "days/*", "days.hyper"]).ok();
+    assert_eq!(desk.rows("days.hyper", "id"), serde_json::json!([[1, 1], [2, 2]]));
+    desk.write("hive/000002_0", "not Parquet");
+    desk.run(&["convert", "hive/*", "x.hyper"]).fails(3, "E131").says("000002_0");
+    desk.parquet("mixed/a.parquet", "{'id': [1]}");
+    desk.write("mixed/b.orc", "ORC");
+    desk.run(&["convert", "mixed/*", "x.hyper"]).fails(3, "E131").says("b.orc");
+    assert!(!desk.path().join("x.hyper").exists());
+}
+
+#[test]
+fn a_type_of_text_is_one_that_keeps_what_stands_there() {
+    let desk = Desk::new();
+    desk.write("n.csv", "id,n\n1,4503599627370497.3\n2,0.1\n");
+    desk.write("n.json", "{\"id\": 1, \"n\": 4503599627370497.3}\n{\"id\": 2, \"n\": 0.1}\n");
+    for file in ["n.csv", "n.json"] {
+        desk.run(&["convert", file, "n.hyper"]).ok();
+        assert_eq!(desk.rows("n.hyper", "id"), serde_json::json!([[1, "4503599627370497.3"], [2, "0.1"]]), "{file}");
+    }
+    desk.write("f.csv", "id,n\n1,0.30000000000000004\n2,5e-324\n");
+    desk.run(&["convert", "f.csv", "f.hyper"]).ok();
+    assert_eq!(desk.rows("f.hyper", "id"), serde_json::json!([[1, 0.300_000_000_000_000_04], [2, 5e-324]]));
+    desk.write(
+        "t.csv",
+        "id,at,day,other\n1,2024-01-31  9:05:00,2024- 1-31,2024-01- 5\n2,2024-01-31 10:05:00,2024-01-31,2024-01-05\n",
+    );
+    desk.run(&["convert", "t.csv", "t.hyper"]).ok();
+    assert_eq!(
+        desk.rows("t.hyper", "id"),
+        serde_json::json!([
+            [1, "2024-01-31  9:05:00", "2024- 1-31", "2024-01- 5"],
+            [2, "2024-01-31 10:05:00", "2024-01-31", "2024-01-05"]
+        ])
+    );
+}
