@@ -316,7 +316,7 @@ fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
             new(to, Conversion::CheckedCast, Verdict::Lossy("binary floating point keeps 15 digits".into()))
         }
         (A::Timestamp(_, Some(_)), HyperType::Timestamp) => checked(to, "the wall clock of UTC"),
-        (_, _) if texts => new(to, Conversion::CheckedCast, Verdict::Checked(format!("each text must be a {to}"))),
+        (_, _) if texts => new(to, Conversion::CheckedCast, Verdict::Checked(format!("texts that say no more than a {to}"))),
         _ => checked(to, "values that convert back to themselves"),
     }
 }

@@ -23,6 +23,7 @@ pub mod ndjson;
 pub mod orc;
 pub mod parquet;
 pub mod shape;
+mod spelling;
 pub mod tde;
 pub mod text;
 pub mod walk;

@@ -60,7 +60,7 @@ pub(super) fn wished<T: TypeTable + ?Sized>(table: &T, from: &DataType, to: &Dat
         (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)) => {
             Row::checked(&target.target, physical, "the wall clock of UTC")
         }
-        _ if texts => Row::checked(&target.target, physical, format!("each text must be a {}", target.target)),
+        _ if texts => Row::checked(&target.target, physical, format!("texts that say no more than a {}", target.target)),
         _ => Row::checked(&target.target, physical, "values that convert back to themselves"),
     };
     Row { range: target.range, ..row }

@@ -18,7 +18,7 @@ use arrow::datatypes::{
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::{ColumnMapping, Conversion, Mapping};
-use super::{geometry, json};
+use super::{geometry, json, spelling};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 
 /// Bytes of one piece of a batch: Arrow's 32-bit offsets end at 2 GiB, and texts may be several MB each.
@@ -176,8 +176,8 @@ fn checked_cast(column: &ColumnMapping, source: &ArrayRef, changed: &mut u64, be
     let there = cast(source, &column.physical, true).wrap(Kind::Unexpected, unsupported)?;
     let text = matches!(source.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let same: BooleanArray = if text {
-        // Text that reads as the type is kept in meaning; `007` as a number was asked for by name.
-        (0..source.len()).map(|i| Some(source.is_null(i) == there.is_null(i))).collect()
+        // Cast back, `007` would be another text; what counts is that the value says as much.
+        spelling::kept(source, &there).wrap(Kind::Unexpected, unsupported)?
     } else {
         let back = cast(&there, source.data_type(), true).wrap(Kind::Unexpected, unsupported)?;
         cmp::not_distinct(source, &back).wrap(Kind::Unexpected, unsupported)?
@@ -477,6 +477,31 @@ mod tests {
         assert_eq!(duration(14, 3, 4_500_000_000), "P1Y2M3DT4.5S");
         assert_eq!(duration(0, 0, 0), "PT0S");
         assert_eq!(duration(-1, 0, -1), "P-1MT-0.000000001S");
+    }
+
+    #[test]
+    fn a_text_that_says_more_than_its_type_stops() {
+        let wished = |to: &str, lossy| Wishes {
+            columns: [("c".to_owned(), super::super::Wish::Type(to.into()))].into(),
+            lossy,
+            ..Wishes::default()
+        };
+        for (to, fits, more) in [
+            ("numeric(10,2)", "007.20", "1.239"),
+            ("date", "2024-01-31", "2024-01-31 23:00:00-05:00"),
+            ("timestamp", "2024-01-31 10:00:00.123456", "2024-01-31T10:00:00+05:00"),
+            ("timestamptz", "2024-01-31T10:00:00+05:00", "2024-01-31 10:00:00.123456789"),
+            ("time", "10:00", "10:00:00.1234567"),
+            ("double", "1e3", "1234567890123456789"),
+        ] {
+            let views: ArrayRef = Arc::new(StringViewArray::from(vec![Some(fits), None, Some(more)]));
+            assert!(shaped(views.slice(0, 2), &wished(to, Lossy::None)).unwrap().1.is_empty(), "{fits} is a {to}");
+            let e = shaped(Arc::clone(&views), &wished(to, Lossy::None)).unwrap_err();
+            assert_eq!((e.code(), e.context_value("column")), ("E204", Some("c")), "{more} is more than a {to}");
+            assert!(e.causes()[0].starts_with(&format!("{more} in row 3")), "{e:?}");
+            let (out, changed) = shaped(views, &wished(to, Lossy::All)).unwrap();
+            assert_eq!((changed, out[0].column(0).null_count()), (vec![("c".to_owned(), 1)], 1), "{more} as a {to}");
+        }
     }
 
     #[test]
