@@ -36,7 +36,8 @@ const THREADS: usize = 4;
 /// fails.
 ///
 /// # Errors
-/// `SourceUnreadable` with the file in the context.
+/// `SourceUnreadable` with the file in the context; `ValueRefused` for a value that the target's type does not hold, whatever the
+/// loader made of it.
 pub(crate) fn measure(scan: &PlainScan, mapping: &Mapping, verify: Verify, stop: &AtomicBool) -> Result<Fingerprint> {
     let mut all = Fingerprint::default();
     for columns in mapping.columns.chunks(COLUMNS_AT_ONCE) {
@@ -78,7 +79,12 @@ fn measure_columns(
                 })?;
                 Ok(!stop.load(Ordering::Relaxed))
             });
-            read.map_err(|e| e.help("--verify counts compares the number of rows only")).at("file", path.display())?;
+            read.map_err(|e| match e.kind() {
+                // Its own advice must not give way to one that looks at no values.
+                Kind::ValueRefused => e,
+                _ => e.help("--verify counts compares the number of rows only"),
+            })
+            .at("file", path.display())?;
         }
         Ok(print.finish())
     };
@@ -294,6 +300,22 @@ mod tests {
         let measured = measure(&scan, &mapping, Verify::Full, &AtomicBool::new(false)).unwrap();
         assert_eq!(measured, expected.finish());
         assert_eq!((measured.rows, measured.columns[1].nulls, measured.columns[3].nulls), (20, 8, 20));
+    }
+
+    #[test]
+    fn a_value_outside_of_its_type_is_refused_with_its_own_advice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("late.parquet");
+        let late = RecordBatch::try_from_iter([("d", wrap(Date32Array::from(vec![0, 2_932_897])))]).unwrap();
+        let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), late.schema(), None).unwrap();
+        writer.write(&late).unwrap();
+        writer.close().unwrap();
+        let mapping = hyper::map("t", &late.schema(), &Wishes::default()).unwrap();
+        let scan = PlainScan::of_files("t", vec![path], &late.schema(), 2).unwrap();
+        let error = measure(&scan, &mapping, Verify::Fingerprint, &AtomicBool::new(false)).unwrap_err();
+        assert_eq!((error.code(), error.context_value("column")), ("E204", Some("d")));
+        assert!(error.help_line().contains("--lossy=d") && !error.help_line().contains("--verify"), "{error:?}");
+        assert!(error.context_value("file").is_some_and(|f| f.ends_with("late.parquet")), "{error:?}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod open;
 pub mod process;
 mod read_back;
 pub(crate) mod sql;
+mod within;
 mod write;
 
 use process::Hyperd;
@@ -95,7 +96,7 @@ impl Format for Hyper {
                 return Err(format!("column `{}` needs a conversion whose values are checked", column.name));
             }
         }
-        Ok(())
+        within::ensure(mapping, scan)
     }
 
     fn create(&self, path: &Path, tables: &[&Mapping], limits: &Limits) -> Result<Box<dyn Writer>> {
