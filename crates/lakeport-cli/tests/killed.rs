@@ -75,3 +75,25 @@ fn interrupted_politely_it_leaves_nothing() {
         assert!(!desk.files().iter().any(|f| f.contains(".tmp")), "{route} leaves {:?}", desk.files());
     }
 }
+
+#[test]
+fn two_jobs_of_one_run_do_not_write_one_file_at_once() {
+    let desk = Desk::new();
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq\n\
+         n = 300000\n\
+         pq.write_table(pa.table({'id': range(n), 't': [f'row {i % 1000}' for i in range(n)]}), 'k.parquet')",
+    );
+    desk.write(
+        "lakeport.toml",
+        "[job.a]\nfrom = \"k.parquet\"\nto = \"out/k.csv\"\n[job.b]\nfrom = \"k.parquet\"\nto = \"out/k.csv\"\n",
+    );
+    for jobs in [["a", "b"], ["a", "a"]] {
+        let done = desk.run(&["run", jobs[0], jobs[1], "--jobs", "2"]).fails(5, "E155").says("another job of this run writes");
+        assert_eq!(done.stderr.matches("error[").count(), 1, "{}", done.stderr);
+        assert_eq!(desk.files().iter().filter(|f| f.starts_with("out/")).count(), 1, "{:?}", desk.files());
+        let lines = std::fs::read_to_string(desk.path().join("out/k.csv")).unwrap().lines().count();
+        assert_eq!(lines, 300_001, "the file of the job that wrote it is whole");
+    }
+    desk.run(&["run", "a", "b", "--jobs", "1"]).ok();
+}

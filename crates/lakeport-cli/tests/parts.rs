@@ -189,3 +189,15 @@ fn a_killed_run_leaves_the_old_set_or_the_new_one() {
     }
     println!("killed {points} times: {old} times the old set, {new} times the new one, never between");
 }
+
+#[test]
+fn two_jobs_of_one_run_do_not_write_one_set_at_once() {
+    let desk = Desk::new();
+    thousand(&desk);
+    let job = |name: &str| format!("[job.{name}]\nfrom = \"t.parquet\"\nto = \"out/\"\nformat = \"csv\"\nsplit = \"rows=10\"\n");
+    desk.write("lakeport.toml", [job("a"), job("b")].concat());
+    desk.run(&["run", "a", "b", "--jobs", "2"]).fails(5, "E155").says("another job of this run writes");
+    assert_eq!(judged(&desk, "out/_manifest.json", "read_csv"), (1000, 1000, 499_500));
+    assert_eq!(names(&desk, "out").len(), 101, "{:?}", names(&desk, "out"));
+    desk.run(&["run", "a", "b", "--jobs", "1"]).ok();
+}

@@ -261,3 +261,66 @@ fn old_timestamps_finer_than_a_microsecond_are_never_cut() {
     let done = desk.run(&["convert", "noted.parquet", "noted.hyper", "--lossy=at", "--json"]).ok().json();
     assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "at": 1 }));
 }
+#[test]
+fn texts_that_say_more_than_the_type_stop_the_run_unless_accepted() {
+    let desk = Desk::new();
+    desk.parquet(
+        "t.parquet",
+        "{'amount': ['007', '1.239', None], 'd': ['2024-01-31', '2024-01-31 23:00:00-05:00', None], \
+          't': ['2024-01-31 10:00:00', '2024-01-31T10:00:00+05:00', None], 'x': ['1e3', '1234567890123456789', None]}",
+    );
+    let types = [("amount", "numeric(10,2)"), ("d", "date"), ("t", "timestamp"), ("x", "double")];
+    for format in ["hyper", "parquet", "yxdb"] {
+        let file = format!("t.{format}");
+        for (column, wish) in types {
+            let wish = format!("{column}={wish}");
+            let select = format!("select {column} from src");
+            let args = ["convert", "t.parquet", &file, "--sql", &select, "--types", &wish];
+            let refused = desk.run(&args).fails(6, "E204").says(&format!("column `{column}`"));
+            refused.says(&format!("--lossy={column}"));
+            assert!(!desk.path().join(&file).exists(), "{wish} to {file}");
+            let lossy = format!("--lossy={column}");
+            let done = desk.run(&[&args[..], &[&lossy, "--json"]].concat()).ok().json();
+            assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ column: 1 }), "{wish} to {file}");
+            std::fs::remove_file(desk.path().join(&file)).unwrap();
+        }
+    }
+    let wishes: Vec<_> = types.iter().map(|(column, wish)| format!("{column}={wish}")).collect();
+    let mut args = vec!["convert", "t.parquet", "fits.hyper", "--where", "amount = '007'"];
+    wishes.iter().for_each(|w| args.extend(["--types", w]));
+    desk.run(&args).ok();
+    assert_eq!(desk.rows("fits.hyper", "1"), serde_json::json!([["7.00", "2024-01-31", "2024-01-31 10:00:00", 1000.0]]));
+}
+
+#[test]
+fn a_date_outside_of_the_calendar_never_takes_the_direct_route() {
+    let desk = Desk::new();
+    desk.parquet("late.parquet", "{'id': [1, 2], 'd': pa.array([0, 2932897], pa.date32())}");
+    for more in [&[][..], &["--verify", "counts"], &["--verify", "none"], &["--where", "id > 1"]] {
+        desk.run(&[&["convert", "late.parquet", "t.hyper"], more].concat()).fails(6, "E204").says("9999-12-31").says("--lossy=d");
+        assert!(!desk.path().join("t.hyper").exists(), "{more:?}");
+    }
+    for verify in ["none", "counts", "fingerprint"] {
+        let done = desk.run(&["convert", "late.parquet", "t.hyper", "--lossy=d", "--verify", verify, "--json"]).ok().json();
+        assert_eq!(done["plan"]["tables"][0]["route"], "streamed", "{verify}");
+        assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({ "d": 1 }), "{verify}");
+        assert_eq!(desk.rows("t.hyper", "1"), serde_json::json!([[1, "1970-01-01"], [2, null]]), "{verify}");
+    }
+    desk.run(&["convert", "late.parquet", "t.hyper", "--lossy=d", "--route", "direct"]).fails(2, "E127").says("column `d`");
+    // Where the footers say that all is well, nothing is streamed; where they say nothing, it is.
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq\n\
+         t = pa.table({'d': pa.array([-719162, 2932896, None], pa.date32()), \
+                       'at': pa.array([0, None, 253402300799999999], pa.timestamp('us')), \
+                       'z': pa.array([None, 0, None], pa.timestamp('ms', 'UTC'))})\n\
+         pq.write_table(t, 'fits.parquet')\n\
+         pq.write_table(t, 'silent.parquet', write_statistics=False)",
+    );
+    for (file, route) in [("fits.parquet", "direct"), ("silent.parquet", "streamed")] {
+        for more in [&[][..], &["--lossy"], &["--where", "at is not null"]] {
+            let done = desk.run(&[&["convert", file, "t.hyper", "--json"], more].concat()).ok().json();
+            assert_eq!(done["plan"]["tables"][0]["route"], route, "{file} {more:?}");
+            assert_eq!(done["tables"][0]["changed_values"], serde_json::json!({}), "{file} {more:?}");
+        }
+    }
+}

@@ -1,10 +1,14 @@
 //! A file under a temporary name beside its target: renamed when whole, removed when not.
 //!
 //! The name carries the process that writes it, so that after a `kill -9` the next run on the same target knows which
-//! leftovers are dead: `.orders.hyper.lakeport-4711-98765.tmp`.
+//! leftovers are dead: `.orders.hyper.lakeport-4711-98765-1f2e3d4c-0.tmp`. Process ids mean something only where they were given:
+//! a directory may be shared with other machines and containers, whose files are none of ours to judge.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Kind, Result, Wrap};
@@ -12,12 +16,36 @@ use crate::error::{Error, Kind, Result, Wrap};
 const MARK: &str = ".lakeport-";
 const END: &str = ".tmp";
 
+/// The targets that this process writes.
+static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A target that nobody else in this process writes; given up when dropped.
+#[derive(Debug)]
+struct Claim(PathBuf);
+
+impl Claim {
+    fn on(target: &Path) -> Result<Self> {
+        if WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned()) {
+            return Ok(Self(target.to_owned()));
+        }
+        Err(Error::new(Kind::Locked, format!("another job of this run writes {}", target.display()))
+            .help("give each job a target of its own, or run them one after the other with --jobs 1"))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
 /// A temporary file that becomes `target`.
 #[derive(Debug)]
 pub struct Temporary {
     path: PathBuf,
     target: PathBuf,
     kept: bool,
+    _claim: Claim,
     /// The sync that was begun ahead.
     ahead: Option<JoinHandle<io::Result<()>>>,
 }
@@ -26,7 +54,8 @@ impl Temporary {
     /// Reserves a temporary name beside `target`, whose directory is created, and removes dead leftovers of earlier runs.
     ///
     /// # Errors
-    /// `WriteFailed` when the directory cannot be created or `target` is no file name.
+    /// `WriteFailed` when the directory cannot be created or `target` is no file name; `Locked` while this process already writes
+    /// it.
     pub fn beside(target: &Path) -> Result<Self> {
         let target = if target.is_absolute() {
             target.to_owned()
@@ -45,10 +74,9 @@ impl Temporary {
         }
         let directory = target.parent().unwrap_or_else(|| Path::new("/"));
         std::fs::create_dir_all(directory).wrap(Kind::WriteFailed, || format!("cannot create {}", directory.display()))?;
+        let claim = Claim::on(&target)?;
         sweep(&target);
-        let me = std::process::id();
-        let unique = format!(".{name}{MARK}{me}-{}{END}", start_of(me).unwrap_or(0));
-        Ok(Self { path: directory.join(unique), target, kept: false, ahead: None })
+        Ok(Self { path: directory.join(unique(&name)), target, kept: false, _claim: claim, ahead: None })
     }
 
     /// The temporary name to write to.
@@ -97,20 +125,21 @@ impl Drop for Temporary {
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
+    _claim: Claim,
 }
 
 impl Staging {
     /// Creates it, and the directory it lies in.
     ///
     /// # Errors
-    /// `WriteFailed`.
+    /// `WriteFailed`; `Locked` while this process already writes the target.
     pub fn beside(target: &Path) -> Result<Self> {
         let directory = target.parent().unwrap_or_else(|| Path::new("/"));
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let me = std::process::id();
-        let path = directory.join(format!(".{name}{MARK}{me}-{}{END}", start_of(me).unwrap_or(0)));
+        let claim = Claim::on(target)?;
+        let path = directory.join(unique(&name));
         std::fs::create_dir_all(&path).wrap(Kind::WriteFailed, || format!("cannot create {}", path.display()))?;
-        Ok(Self { path })
+        Ok(Self { path, _claim: claim })
     }
 
     /// The directory.
@@ -142,9 +171,14 @@ pub(crate) fn dead_beside(target: &Path) -> Vec<PathBuf> {
     for entry in entries.flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
         let Some(owner) = file.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(END)) else { continue };
-        let Some((pid, start)) = owner.split_once('-') else { continue };
-        // A writer may keep a second file beside its first: PID-START.1.
-        let start = start.split('.').next().unwrap_or(start);
+        // A writer may keep a second file beside its first: PID-START-HERE-NUMBER.1.
+        let owner = owner.split('.').next().unwrap_or(owner);
+        let (pid, start) = match owner.split('-').collect::<Vec<_>>()[..] {
+            [pid, start, place, _] if place == here() => (pid, start),
+            // As names were before they told the place.
+            [pid, start] => (pid, start),
+            _ => continue,
+        };
         let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { continue };
         // A recycled process id has another start time.
         if start_of(pid) != Some(start) {
@@ -152,6 +186,26 @@ pub(crate) fn dead_beside(target: &Path) -> Vec<PathBuf> {
         }
     }
     dead
+}
+
+/// A name that no other temporary has, whoever else writes to the directory: `.NAME.lakeport-PID-START-HERE-NUMBER.tmp`.
+fn unique(name: &str) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let me = std::process::id();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!(".{name}{MARK}{me}-{}-{}-{number}{END}", start_of(me).unwrap_or(0), here())
+}
+
+/// Eight digits for the machine, its boot and the container in which process ids are what they are here.
+fn here() -> &'static str {
+    static HERE: OnceLock<String> = OnceLock::new();
+    HERE.get_or_init(|| {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        // `pid:[4026531836]`, after its inode.
+        let ids = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let place = format!("{}{}{}", read("/proc/sys/kernel/random/boot_id"), read("/proc/sys/kernel/hostname"), ids.display());
+        format!("{:08x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()) >> 32)
+    })
 }
 
 /// When a living process started, in clock ticks since boot; `None` when there is none (field 22 of `/proc/PID/stat`).
@@ -213,5 +267,46 @@ mod tests {
         assert!(!dead.exists() && !recycled.exists() && mine.path().exists());
         mine.keep().unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
+    }
+
+    #[test]
+    fn leftovers_are_judged_only_where_their_process_ids_were_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.hyper");
+        let of = |place: &str, rest: &str| {
+            let path = dir.path().join(format!(".x.hyper.lakeport-999999999-1-{place}-{rest}.tmp"));
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        let (dead, second) = (of(here(), "7"), of(here(), "7.1"));
+        let elsewhere = ["00000000", "ffffffff", "12345678-1"].map(|place| of(place, "0"));
+        assert_eq!(here().len(), 8);
+        sweep(&target);
+        assert!(!dead.exists() && !second.exists());
+        assert!(elsewhere.iter().all(|path| path.exists()), "the file of another machine may be alive");
+    }
+
+    #[test]
+    fn a_target_is_written_once_at_a_time_under_names_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.hyper");
+        let first = Temporary::beside(&target).unwrap();
+        let error = Temporary::beside(&target).unwrap_err();
+        assert_eq!((error.code(), error.kind()), ("E155", Kind::Locked));
+        assert!(error.message().contains("another job of this run writes"), "{error}");
+        assert_eq!(Staging::beside(&target).unwrap_err().kind(), Kind::Locked);
+        let path = first.path().to_owned();
+        drop(first);
+        let second = Temporary::beside(&target).unwrap();
+        assert_ne!(second.path(), path);
+        std::fs::write(second.path(), "new").unwrap();
+        second.keep().unwrap();
+        // The same place by another way is not seen as the same, and its temporary is another.
+        let other = dir.path().join("other");
+        std::os::unix::fs::symlink(dir.path(), &other).unwrap();
+        let (a, b) = (Temporary::beside(&target).unwrap(), Temporary::beside(&other.join("x.hyper")).unwrap());
+        assert_ne!(a.path().file_name(), b.path().file_name());
+        let (a, b) = (Staging::beside(&dir.path().join("a")).unwrap(), Staging::beside(&other.join("a")).unwrap());
+        assert_ne!(a.path().file_name(), b.path().file_name());
     }
 }
