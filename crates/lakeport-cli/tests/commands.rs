@@ -59,7 +59,8 @@ fn a_cursor_that_is_not_followed_is_said_and_never_doubles_rows() {
 fn secrets_in_options_are_references() {
     let desk = Desk::new();
     let lake = |value: &str| {
-        let options = format!("{{ aws_endpoint = \"http://127.0.0.1:1\", aws_allow_http = \"true\", aws_secret_access_key = {value} }}");
+        let options =
+            format!("{{ aws_endpoint = \"http://127.0.0.1:1\", aws_allow_http = \"true\", aws_secret_access_key = {value} }}");
         desk.write("lakeport.toml", format!("[env.lake]\ntype = \"lake\"\nroot = \"s3://b\"\noptions = {options}\n"));
     };
     lake("\"hunter2\"");
@@ -75,7 +76,10 @@ fn secrets_in_options_are_references() {
 fn a_right_that_is_missing_is_not_a_place_that_is_missing() {
     let desk = Desk::new();
     desk.write("a.csv", "a\n1\n");
-    desk.write("lakeport.toml", "[env.out]\ntype = \"store\"\nroot = \"a.csv/below\"\n[env.lake]\ntype = \"lake\"\nroot = \".\"\n");
+    desk.write(
+        "lakeport.toml",
+        "[env.out]\ntype = \"store\"\nroot = \"a.csv/below\"\n[env.lake]\ntype = \"lake\"\nroot = \".\"\n",
+    );
     desk.run(&["check", "out"]).fails(2, "E128").says("not a directory");
     // A lake needs no hyperd; its absence is told, and counts only where nothing else fails.
     let bare = [("HYPERD_PATH", "/nowhere")];
@@ -99,15 +103,23 @@ fn a_conversion_does_not_publish() {
 fn files_of_every_kind_are_published_and_described_by_reference() {
     let desk = Desk::new();
     let sandbox = Sandbox::start(&desk);
-    desk.write("lakeport.toml", sandbox.toml("[env.out]\ntype = \"store\"\nroot = \"out\"\n[env.lake]\ntype = \"lake\"\nroot = \"lake\""));
+    desk.write(
+        "lakeport.toml",
+        sandbox.toml("[env.out]\ntype = \"store\"\nroot = \"out\"\n[env.lake]\ntype = \"lake\"\nroot = \"lake\""),
+    );
     desk.write("a.csv", "a\n1\n2\n");
     for name in ["a.csv", "a.parquet", "a.ndjson", "a.txt", "a.hyper", "a.xlsx"] {
         if name != "a.csv" {
-            let columns = if name == "a.txt" { &["--types", "a=text", "--sql", "select cast(a as varchar) as a from src"][..] } else { &[] };
+            let columns = if name == "a.txt" {
+                &["--types", "a=text", "--sql", "select cast(a as varchar) as a from src"][..]
+            } else {
+                &[]
+            };
             desk.run(&[&["convert", "a.csv", name], columns].concat()).ok();
         }
         with(&desk, &["publish", name, &format!("out:{name}")], &[]).ok();
-        let (sent, there) = (std::fs::read(desk.path().join(name)).unwrap(), std::fs::read(desk.path().join("out").join(name)).unwrap());
+        let (sent, there) =
+            (std::fs::read(desk.path().join(name)).unwrap(), std::fs::read(desk.path().join("out").join(name)).unwrap());
         assert!(sent == there, "{name}");
     }
     with(&desk, &["publish", "a.csv", "tab:A"], &[]).fails(2, "E127").says("does not take .csv");
@@ -137,6 +149,9 @@ fn an_interrupted_run_leaves_its_record() {
     std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let report = desk.run(&["report", "--json"]).ok().json();
-    assert_eq!((&report["run"]["ok"], &report["run"]["exit_code"], &report["run"]["error"]["code"]), (&json!(false), &json!(130), &json!("E400")));
+    assert_eq!(
+        (&report["run"]["ok"], &report["run"]["exit_code"], &report["run"]["error"]["code"]),
+        (&json!(false), &json!(130), &json!("E400"))
+    );
     assert_eq!(report["run"]["plan"]["to"], "tab:A");
 }

@@ -265,7 +265,7 @@ fn old_timestamps_finer_than_a_microsecond_are_never_cut() {
 fn texts_that_say_more_than_the_type_stop_the_run_unless_accepted() {
     let desk = Desk::new();
     desk.parquet(
-        "t.parquet",
+        "texts.parquet",
         "{'amount': ['007', '1.239', None], 'd': ['2024-01-31', '2024-01-31 23:00:00-05:00', None], \
           't': ['2024-01-31 10:00:00', '2024-01-31T10:00:00+05:00', None], 'x': ['1e3', '1234567890123456789', None]}",
     );
@@ -275,7 +275,7 @@ fn texts_that_say_more_than_the_type_stop_the_run_unless_accepted() {
         for (column, wish) in types {
             let wish = format!("{column}={wish}");
             let select = format!("select {column} from src");
-            let args = ["convert", "t.parquet", &file, "--sql", &select, "--types", &wish];
+            let args = ["convert", "texts.parquet", &file, "--sql", &select, "--types", &wish];
             let refused = desk.run(&args).fails(6, "E204").says(&format!("column `{column}`"));
             refused.says(&format!("--lossy={column}"));
             assert!(!desk.path().join(&file).exists(), "{wish} to {file}");
@@ -286,7 +286,7 @@ fn texts_that_say_more_than_the_type_stop_the_run_unless_accepted() {
         }
     }
     let wishes: Vec<_> = types.iter().map(|(column, wish)| format!("{column}={wish}")).collect();
-    let mut args = vec!["convert", "t.parquet", "fits.hyper", "--where", "amount = '007'"];
+    let mut args = vec!["convert", "texts.parquet", "fits.hyper", "--where", "amount = '007'"];
     wishes.iter().for_each(|w| args.extend(["--types", w]));
     desk.run(&args).ok();
     assert_eq!(desk.rows("fits.hyper", "1"), serde_json::json!([["7.00", "2024-01-31", "2024-01-31 10:00:00", 1000.0]]));

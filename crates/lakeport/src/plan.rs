@@ -151,11 +151,15 @@ impl Lakeport {
         }
         if let (Some(cursor), Mode::Append) = (&job.cursor, job.mode) {
             // Taken for granted, it would add every row again each day.
-            return Err(Error::new(Kind::Unsupported, format!("the cursor `{cursor}` is not followed yet: each run reads all rows"))
-                .because("appended again, rows of a former run would be there twice")
-                .help("use --mode full or upsert, or leave the cursor out and pick the new rows with --where"));
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("the cursor `{cursor}` is not followed yet: each run reads all rows"),
+            )
+            .because("appended again, rows of a former run would be there twice")
+            .help("use --mode full or upsert, or leave the cursor out and pick the new rows with --where"));
         }
-        let cares = matches!(&destination, Destination::Target { target, .. } if target.capability().name == tableau::CAPABILITY.name);
+        let cares =
+            matches!(&destination, Destination::Target { target, .. } if target.capability().name == tableau::CAPABILITY.name);
         if !cares && !job.care().is_empty() {
             return Err(Error::new(Kind::Unsupported, "`permissions` and `warning` are kept by Tableau only")
                 .help("drop them from the job, or publish it to a Tableau environment"));

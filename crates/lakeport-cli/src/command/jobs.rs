@@ -162,7 +162,8 @@ pub(super) async fn publish(
     let kind = extension.copied().unwrap_or(format.capability().name);
     can.ensure_takes(&environment, kind, mode).at("file", file.display())?;
     // Opened before it is sent: a file that nobody can read is not worth a server's time.
-    let rows = if verify == Verify::None { Vec::new() } else { rows_of(lakeport, format, file).await.at("file", file.display())? };
+    let rows =
+        if verify == Verify::None { Vec::new() } else { rows_of(lakeport, format, file).await.at("file", file.display())? };
     let written = Written { path: file.to_owned(), bytes, format: kind.to_owned(), rows };
     let progress = Progress::new(output);
     progress.on(to, Event::Phase("export"));

@@ -90,7 +90,8 @@ mod tests {
     fn parameters_become_headers_and_a_token_means_tls() {
         let plain = Address::of(&env("sc://spark.acme.internal"), &BTreeMap::new(), None).unwrap();
         assert_eq!((plain.uri.as_str(), plain.tls), ("http://spark.acme.internal:15002", false));
-        let databricks = Address::of(&env("sc://w.cloud:443/;x-databricks-cluster-id=0101"), &BTreeMap::new(), Some("secret")).unwrap();
+        let databricks =
+            Address::of(&env("sc://w.cloud:443/;x-databricks-cluster-id=0101"), &BTreeMap::new(), Some("secret")).unwrap();
         assert_eq!(databricks.uri, "https://w.cloud:443");
         assert_eq!(databricks.headers.get("x-databricks-cluster-id").unwrap(), "0101");
         assert_eq!(databricks.headers.get("authorization").unwrap(), "Bearer secret");

@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_variable_wins_over_the_jobs_own_word() {
-        let merged = over("[job.a]\nverify = \"none\"\n[job.b]\nto = \"x\"\n", &[("LAKEPORT_VERIFY", "full"), ("LAKEPORT_JOBS", "3")]);
+        let merged =
+            over("[job.a]\nverify = \"none\"\n[job.b]\nto = \"x\"\n", &[("LAKEPORT_VERIFY", "full"), ("LAKEPORT_JOBS", "3")]);
         assert_eq!(merged["job"]["a"]["verify"].as_str(), Some("full"));
         assert!(merged["job"]["b"].get("verify").is_none());
         assert_eq!(merged["defaults"]["verify"].as_str(), Some("full"));

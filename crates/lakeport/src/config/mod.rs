@@ -93,7 +93,11 @@ impl Env {
             Self::Spark(env) => {
                 secret::ensure_by_reference(&env.headers)?;
                 secret::ensure_by_reference(&env.stage_options)?;
-                secret::ensure_bare("stage", env.stage.as_deref().unwrap_or_default(), "write it into `stage_options`, by reference")
+                secret::ensure_bare(
+                    "stage",
+                    env.stage.as_deref().unwrap_or_default(),
+                    "write it into `stage_options`, by reference",
+                )
             }
             Self::Database(env) => {
                 secret::ensure_by_reference(&env.options)?;
@@ -665,7 +669,8 @@ mod tests {
     #[test]
     fn settings_that_are_secrets_are_given_by_reference() {
         let lake = |options: &str| load(&format!("[env.l]\ntype = \"lake\"\nroot = \"s3://b\"\noptions = {{ {options} }}\n"));
-        for literal in ["aws_secret_access_key = \"hunter2\"", "AWS_SESSION_TOKEN = \"hunter2\"", "azure_storage_account_key = 3"] {
+        for literal in ["aws_secret_access_key = \"hunter2\"", "AWS_SESSION_TOKEN = \"hunter2\"", "azure_storage_account_key = 3"]
+        {
             let e = lake(literal).unwrap_err();
             assert_eq!(e.kind(), Kind::ConfigInvalid, "{literal}");
             assert!(!format!("{e:?}{}", e.help_line()).contains("hunter2"), "{e:?}");

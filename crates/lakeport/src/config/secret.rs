@@ -90,7 +90,8 @@ pub fn resolve(settings: &Settings, base: &Path) -> Result<BTreeMap<String, Stri
 /// Whether what bears this name is a secret, as clouds, drivers and servers name theirs.
 #[must_use]
 pub fn names_a_secret(name: &str) -> bool {
-    const PARTS: [&str; 9] = ["token", "secret", "password", "passwd", "access_key", "account_key", "credential", "sas", "authorization"];
+    const PARTS: [&str; 9] =
+        ["token", "secret", "password", "passwd", "access_key", "account_key", "credential", "sas", "authorization"];
     let name = name.to_ascii_lowercase();
     // Who one is, and where the secret lies, is none.
     let harmless = name.ends_with("key_id") || name.ends_with("_file") || name.ends_with("_path") || name.ends_with("_uri");

@@ -188,6 +188,23 @@ pub(crate) fn dead_beside(target: &Path) -> Vec<PathBuf> {
     dead
 }
 
+/// A directory below `base` for what need not outlive this process; those of dead processes are removed.
+///
+/// # Errors
+/// `WriteFailed`.
+pub(crate) fn scratch(base: &Path, purpose: &str) -> Result<tempfile::TempDir> {
+    let failed = || format!("cannot create a directory in {}", base.display());
+    std::fs::create_dir_all(base).wrap(Kind::WriteFailed, failed)?;
+    for dead in dead_beside(&base.join(purpose)) {
+        // What is another user's stays, and is theirs to remove.
+        let _ = std::fs::remove_dir_all(dead);
+    }
+    let name = unique(purpose);
+    // A name that can be told ahead could be taken by somebody else.
+    let prefix = format!("{}.", name.trim_end_matches(END));
+    tempfile::Builder::new().prefix(&prefix).suffix(END).tempdir_in(base).wrap(Kind::WriteFailed, failed)
+}
+
 /// A name that no other temporary has, whoever else writes to the directory: `.NAME.lakeport-PID-START-HERE-NUMBER.tmp`.
 fn unique(name: &str) -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -196,14 +213,15 @@ fn unique(name: &str) -> String {
     format!(".{name}{MARK}{me}-{}-{}-{number}{END}", start_of(me).unwrap_or(0), here())
 }
 
-/// Eight digits for the machine, its boot and the container in which process ids are what they are here.
+/// Eight digits for the machine and the container in which process ids are what they are here; the same after a restart, for
+/// what a machine that lost its power left is to be found.
 fn here() -> &'static str {
     static HERE: OnceLock<String> = OnceLock::new();
     HERE.get_or_init(|| {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         // `pid:[4026531836]`, after its inode.
         let ids = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        let place = format!("{}{}{}", read("/proc/sys/kernel/random/boot_id"), read("/proc/sys/kernel/hostname"), ids.display());
+        let place = format!("{}{}{}", read("/etc/machine-id"), read("/proc/sys/kernel/hostname"), ids.display());
         format!("{:08x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()) >> 32)
     })
 }
@@ -267,6 +285,19 @@ mod tests {
         assert!(!dead.exists() && !recycled.exists() && mine.path().exists());
         mine.keep().unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_scratch_directory_of_a_dead_process_goes_with_the_next() {
+        let base = tempfile::tempdir().unwrap();
+        let mine = scratch(base.path(), "lakeport-test").unwrap();
+        let name = mine.path().file_name().unwrap().to_string_lossy().into_owned();
+        let me = format!("{MARK}{}-", std::process::id());
+        assert!(name.starts_with(".lakeport-test") && name.contains(&me), "{name}");
+        let dead = mine.path().with_file_name(name.replace(&me, &format!("{MARK}999999999-")));
+        std::fs::create_dir_all(dead.join("spilled")).unwrap();
+        let next = scratch(base.path(), "lakeport-test").unwrap();
+        assert!(!dead.exists() && mine.path().is_dir() && next.path().is_dir());
     }
 
     #[test]

@@ -10,10 +10,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::Lakeport;
-use crate::convert::{Batches, Opened};
+use crate::convert::{Batches, Opened, scratch};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
 use crate::run::blocking;
@@ -65,8 +66,8 @@ impl Lakeport {
             return Ok(Table { schema, snapshot, partitions, plain, staging: None, work: None });
         }
         let work = self.home().join("work");
-        let spool = blocking(move || spool(&work, opened)).await.during("spool the source")?;
-        let from = Some(Location::new(spool.path().to_string_lossy()));
+        let (spool, path) = blocking(move || spool(&work, opened)).await.during("spool the source")?;
+        let from = Some(Location::new(path.to_string_lossy()));
         let table = self.engine.open(&Query { from, ..query.clone() }, limits).await?;
         // The spool lives as long as any stream over it.
         let spool = Arc::new(spool);
@@ -104,13 +105,14 @@ fn stream(batches: Batches) -> BatchStream {
     Box::pin(futures::stream::poll_fn(move |context| read.poll_recv(context)))
 }
 
-fn spool(directory: &Path, opened: Opened) -> Result<tempfile::NamedTempFile> {
+/// All of it as a Parquet file in a directory of its own, which the next run removes when this one is killed.
+fn spool(directory: &Path, opened: Opened) -> Result<(TempDir, PathBuf)> {
     let failed = || format!("cannot spool to {}", directory.display());
-    std::fs::create_dir_all(directory).wrap(Kind::WriteFailed, failed)?;
-    let file = tempfile::Builder::new().prefix("spool-").suffix(".parquet").tempfile_in(directory);
-    let file = file.wrap(Kind::WriteFailed, failed)?;
+    let scratch = scratch(directory, "spool")?;
+    let path = scratch.path().join("spool.parquet");
+    let file = std::fs::File::create(&path).wrap(Kind::WriteFailed, failed)?;
     let schema: SchemaRef = Arc::clone(&opened.schema);
-    let mut writer = ArrowWriter::try_new(file.as_file(), schema, None).wrap(Kind::WriteFailed, failed)?;
+    let mut writer = ArrowWriter::try_new(file, schema, None).wrap(Kind::WriteFailed, failed)?;
     for batch in opened.batches {
         writer.write(&batch?).wrap(Kind::WriteFailed, failed)?;
         if writer.in_progress_size() > ROW_GROUP {
@@ -118,5 +120,5 @@ fn spool(directory: &Path, opened: Opened) -> Result<tempfile::NamedTempFile> {
         }
     }
     writer.close().wrap(Kind::WriteFailed, failed)?;
-    Ok(file)
+    Ok((scratch, path))
 }

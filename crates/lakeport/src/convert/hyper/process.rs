@@ -11,7 +11,8 @@ use std::time::Duration;
 use hyperdb_api::{Connection, CreateMode, HyperProcess, Parameters};
 
 use super::install;
-use crate::error::{Error, Kind, Result, Wrap};
+use crate::convert::scratch;
+use crate::error::{Context, Error, Kind, Result, Wrap};
 
 /// What the one database of a connection is called in SQL.
 pub const DATABASE: &str = "file";
@@ -90,10 +91,7 @@ impl Hyperd {
     /// `HyperdMissing` when none is found or it does not come up.
     pub fn start(memory: u64, file_format: u8, watchers: Watchers) -> Result<Arc<Self>> {
         let path = install::find()?;
-        let scratch = tempfile::Builder::new()
-            .prefix("lakeport-hyperd-")
-            .tempdir()
-            .wrap(Kind::WriteFailed, || "cannot create a directory for hyperd's log".into())?;
+        let scratch = scratch(&std::env::temp_dir(), "lakeport-hyperd").during("make room for hyperd's log")?;
         let mut parameters = Parameters::new();
         parameters.set("log_dir", scratch.path().to_string_lossy());
         parameters.set("default_database_version", file_format.to_string());

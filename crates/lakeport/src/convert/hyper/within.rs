@@ -88,7 +88,7 @@ pub(super) fn ensure(mapping: &Mapping, scan: &PlainScan) -> Result<(), String> 
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let panicked = |_| Err("a thread reading footers panicked".to_owned());
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(panicked))
     })
 }
 

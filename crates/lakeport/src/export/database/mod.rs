@@ -89,13 +89,7 @@ impl DatabaseTarget {
     /// Makes a target, its secrets looked up; nothing is connected yet.
     #[must_use]
     pub fn new(env: &DatabaseEnv, password: Option<Secret>, options: BTreeMap<String, String>) -> Self {
-        let place = Place {
-            driver: env.driver.clone(),
-            uri: env.uri.clone(),
-            password,
-            schema: env.schema.clone(),
-            options,
-        };
+        let place = Place { driver: env.driver.clone(), uri: env.uri.clone(), password, schema: env.schema.clone(), options };
         Self { place }
     }
 
