@@ -129,7 +129,7 @@ fn files_of_every_kind_are_published_and_described_by_reference() {
         "import zipfile\nwith zipfile.ZipFile('a.tdsx', 'w') as z:\n  z.writestr('a.tds', '<datasource/>')\n  z.write('a.hyper', 'Data/a.hyper')",
     );
     with(&desk, &["publish", "a.tdsx", "tab:Package"], &[]).fails(6, "E207").says("not tdsx");
-    desk.run(&["describe", "lake:a.hyper"]).ok().says("2 rows").says("BIGINT");
+    desk.run(&["describe", "lake:a.hyper"]).ok().says("2 rows").says("bigint");
 }
 
 #[test]

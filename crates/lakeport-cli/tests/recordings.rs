@@ -22,6 +22,12 @@ fn asset(status: u16, name: &str) -> Value {
     json!({ "status": status, "asset": name })
 }
 
+/// A recording in which the data source was published when the recorded job ended: one that stays as it was proves that nothing
+/// was published.
+fn published(name: &str) -> Value {
+    json!({ "asset": name, "replace": [["updatedAt=\"2016-08-04T21:31:55Z\"", "updatedAt=\"2020-05-13T20:25:18Z\""]] })
+}
+
 /// A server that answers with recordings: `first` before the usual ones.
 fn start(desk: &Desk, first: &[Value]) -> Wire {
     let usual = [
@@ -29,8 +35,8 @@ fn start(desk: &Desk, first: &[Value]) -> Wire {
         route("POST", "/auth/signin$", &[asset(200, "auth_sign_in.xml")]),
         route("POST", "/auth/signout$", &[json!({ "status": 204 })]),
         route("GET", r"/projects\?", &[asset(200, "project_get.xml")]),
-        route("GET", r"/datasources\?", &[asset(200, "datasource_get.xml")]),
-        route("GET", &format!("/datasources/{SAMPLE}$"), &[asset(200, "datasource_get_by_id.xml")]),
+        route("GET", r"/datasources\?", &[asset(200, "datasource_get.xml"), published("datasource_get.xml")]),
+        route("GET", &format!("/datasources/{SAMPLE}$"), &[published("datasource_get_by_id.xml")]),
         route("POST", "/fileUploads$", &[asset(201, "fileupload_initialize.xml")]),
         route("PUT", "/fileUploads/", &[asset(200, "fileupload_append.xml")]),
         route("POST", r"/datasources\?.*asJob=true", &[asset(202, "datasource_publish_async.xml")]),
