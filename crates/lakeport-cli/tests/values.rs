@@ -289,7 +289,7 @@ fn texts_that_say_more_than_the_type_stop_the_run_unless_accepted() {
     let mut args = vec!["convert", "texts.parquet", "fits.hyper", "--where", "amount = '007'"];
     wishes.iter().for_each(|w| args.extend(["--types", w]));
     desk.run(&args).ok();
-    assert_eq!(desk.rows("fits.hyper", "1"), serde_json::json!([["7.00", "2024-01-31", "2024-01-31 10:00:00", 1000.0]]));
+    assert_eq!(desk.rows("fits.hyper", "1"), serde_json::json!([["7", "2024-01-31", "2024-01-31 10:00:00", 1000.0]]));
 }
 
 #[test]
