@@ -268,6 +268,8 @@ async fn left_over(place: &Place, how: &Publish, receipt: &mut Receipt) -> Resul
     let Some(path) = &how.receipt_path else { return Ok(None) };
     let found = match Receipt::load(path) {
         Ok(Some(found)) if found.stage == Stage::Committed => found,
+        // Of a run that failed after its publish: appended again, its rows would be there twice.
+        Ok(Some(found)) if found.stage == Stage::Published && how.mode == Mode::Append => found,
         Ok(_) => return Ok(None),
         Err(e) => {
             receipt.notes.push(format!("a receipt that cannot be read is ignored: {}", e.message()));

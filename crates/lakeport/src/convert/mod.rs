@@ -93,7 +93,7 @@ pub trait Format: Send + Sync + fmt::Debug {
         cores
     }
 
-    /// Says whether the format's own engine can load this plain read exactly as mapped, and if not, why not; pure.
+    /// Says whether the format's own engine can load this plain read exactly as mapped, and if not, why not; may read the files' footers.
     fn direct(&self, _mapping: &Mapping, _scan: &PlainScan) -> std::result::Result<(), String> {
         Err(format!("a .{} file is written from record batches", self.capability().name))
     }

@@ -96,7 +96,7 @@ async fn what_was_appended_by_a_run_that_failed_afterwards_is_not_appended_again
         let stub = Stub::start(|_, _| Reply::Normal).await;
         let place = if project.is_some() { "p2" } else { "p0" };
         let old = stub::Source { name: "Orders".into(), project: place.into(), bytes: b"old".to_vec(), ..Default::default() };
-        stub.world.lock().unwrap().sources.push(old.clone());
+        stub.world.lock().unwrap().sources.push(old);
         let desk = Desk::new();
         let (one, other) = (file(100), file(101));
         let publish = async |file: &File, mode| {
