@@ -36,8 +36,13 @@ pub fn find() -> Result<PathBuf> {
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("python3")).filter(|python| python.is_file());
     for python in beside.into_iter().chain(["python3".into(), "python".into()]) {
         match installed_with(&python) {
-            Some(path) => return Ok(path),
-            None => looked.push(format!("{}: no tableauhyperapi", python.display())),
+            Ok(Some(path)) => return Ok(path),
+            Ok(None) => looked.push(format!("{}: no tableauhyperapi", python.display())),
+            Err(_) => continue,
+        }
+        // Where there is a `python3`, `python` is another name for it, and a version manager takes 0.2 s to find out which.
+        if python.as_os_str() == "python3" {
+            break;
         }
     }
     let cached = cached()?;
@@ -65,13 +70,15 @@ pub fn cached() -> Result<PathBuf> {
 }
 
 /// The `hyperd` of a Python's installed package, found without importing it.
-fn installed_with(python: &Path) -> Option<PathBuf> {
+///
+/// # Errors
+/// There is no such Python.
+fn installed_with(python: &Path) -> std::io::Result<Option<PathBuf>> {
     const FIND: &str = "import importlib.util as u,os;s=u.find_spec('tableauhyperapi');\
                         print(os.path.join(os.path.dirname(s.origin),'bin','hyper','hyperd') if s and s.origin else '')";
-    let output =
-        Command::new(python).args(["-c", FIND]).current_dir("/").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-    path.is_file().then_some(path)
+    let output = Command::new(python).args(["-c", FIND]).current_dir("/").stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    Ok(path.is_file().then_some(path))
 }
 
 /// Fetches the pinned wheel with pip, checks its SHA-256 and unpacks `hyperd` into the cache.

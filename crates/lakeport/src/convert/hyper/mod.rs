@@ -19,6 +19,7 @@ use crate::verify::{Fingerprint, Verify};
 pub mod compare;
 pub mod cut;
 pub mod install;
+mod launch;
 mod open;
 pub mod process;
 mod read_back;

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use hyperdb_api::{Connection, CreateMode, HyperProcess, Parameters};
+use hyperdb_api::{Connection, CreateMode};
 
 use super::install;
+use super::launch::Launched;
 use crate::convert::scratch;
 use crate::error::{Context, Error, Kind, Result, Wrap};
 
@@ -20,10 +21,10 @@ pub const DATABASE: &str = "file";
 /// A running `hyperd`, shared by everything in this process that needs one; ends when the last user drops it.
 #[derive(Debug)]
 pub struct Hyperd {
-    process: Mutex<Option<HyperProcess>>,
+    process: Mutex<Launched>,
     endpoint: String,
     /// Where it logs and spills; removed with it.
-    scratch: tempfile::TempDir,
+    _scratch: tempfile::TempDir,
     stop: Arc<AtomicBool>,
 }
 
@@ -92,21 +93,19 @@ impl Hyperd {
     pub fn start(memory: u64, file_format: u8, watchers: Watchers) -> Result<Arc<Self>> {
         let path = install::find()?;
         let scratch = scratch(&std::env::temp_dir(), "lakeport-hyperd").during("make room for hyperd's log")?;
-        let mut parameters = Parameters::new();
-        parameters.set("log_dir", scratch.path().to_string_lossy());
-        parameters.set("default_database_version", file_format.to_string());
-        // What it writes is synced when it gets its name; what is uploaded and removed need not be.
-        parameters.set("disable_fsync", "true");
-        parameters.set("memory_limit", format!("{}m", (memory / (1024 * 1024)).max(256)));
-        let process = HyperProcess::new(Some(&path), Some(&parameters))
-            .wrap(Kind::HyperdMissing, || format!("hyperd does not start ({})", path.display()))?;
-        let endpoint =
-            process.endpoint().ok_or_else(|| Error::new(Kind::HyperdMissing, "hyperd started without an address"))?.to_owned();
+        let settings = [
+            ("log-dir", scratch.path().to_string_lossy().into_owned()),
+            ("log-config", "file,json,all,hyperd,0".into()),
+            ("default-database-version", file_format.to_string()),
+            // What it writes is synced when it gets its name; what is uploaded and removed need not be.
+            ("disable-fsync", "true".into()),
+            ("memory-limit", format!("{}m", (memory / (1024 * 1024)).max(256))),
+        ];
+        let process = Launched::start(&path, &settings)?;
+        let endpoint = process.endpoint().to_owned();
         let stop = Arc::new(AtomicBool::new(false));
-        if let Some(pid) = process.pid() {
-            watch_memory(pid, watchers, Arc::clone(&stop));
-        }
-        Ok(Arc::new(Self { process: Mutex::new(Some(process)), endpoint, scratch, stop }))
+        watch_memory(process.id(), watchers, Arc::clone(&stop));
+        Ok(Arc::new(Self { process: Mutex::new(process), endpoint, _scratch: scratch, stop }))
     }
 
     /// Connects to a database of one's own making, in the client's usual way.
@@ -155,21 +154,17 @@ impl Hyperd {
         Connection::without_database(&self.endpoint).wrap(Kind::HyperdMissing, || "hyperd no longer answers".into())
     }
 
-    /// Where it logs, for a post-mortem while it runs.
+    /// How it ended, while somebody still used it: in words, or nothing while it runs.
     #[must_use]
-    pub fn log_directory(&self) -> &Path {
-        self.scratch.path()
+    pub fn ended(&self) -> Option<String> {
+        let status = self.process.lock().unwrap_or_else(PoisonError::into_inner).ended()?;
+        Some(format!("it ended while it was in use: {status}"))
     }
 }
 
 impl Drop for Hyperd {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let process = self.process.lock().map_or_else(|e| e.into_inner().take(), |mut p| p.take());
-        if let Some(process) = process {
-            // A polite end lets it unmap its files; the time-out turns into a kill.
-            let _ = process.shutdown_timeout(Duration::from_secs(5));
-        }
     }
 }
 

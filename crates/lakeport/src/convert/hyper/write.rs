@@ -110,8 +110,13 @@ impl HyperWriter {
         self.orders = None;
         match self.worker.take().map(JoinHandle::join) {
             Some(Ok(Err(e))) => e,
-            _ => Error::new(Kind::WriteFailed, "hyperd is gone")
-                .because(format!("its log was in {}", self.hyperd.log_directory().display())),
+            _ => {
+                let gone = Error::new(Kind::WriteFailed, "hyperd is gone");
+                match self.hyperd.ended() {
+                    Some(how) => gone.because(how),
+                    None => gone,
+                }
+            }
         }
     }
 
