@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Desk, hyperds_of};
+use crate::support::{Desk, Done, hyperds_of};
 
 const POINTS: u32 = 10;
 
@@ -46,6 +46,36 @@ fn killed_at_ten_points_the_next_run_heals() {
         assert!(left.is_empty(), "killed at point {point}, the rerun leaves {left:?}");
     }
     println!("killed {POINTS} times: {before} times the old file, {after} times the new one, never between");
+}
+
+#[test]
+fn what_it_spilled_when_it_was_killed_goes_with_the_next_run() {
+    let desk = Desk::new();
+    desk.python(
+        "import pyarrow as pa, pyarrow.parquet as pq\n\
+         n = 2000000\n\
+         pq.write_table(pa.table({'id': range(n), 't': [f'row {i * 7919 % n}' for i in range(n)]}), 'k.parquet')",
+    );
+    let temporary = desk.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let sort = ["convert", "k.parquet", "k.csv", "--sql", "SELECT * FROM src ORDER BY t DESC", "--memory", "32MiB"];
+    let spilled = || {
+        let made = std::fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        made.filter(|name| name.starts_with(".lakeport-spill.")).count()
+    };
+    let mut child = desk.command(&sort).env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while spilled() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended without spilling");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let _ = Command::new("kill").args(["-9", &child.id().to_string()]).status();
+    let _ = child.wait();
+    assert_eq!(spilled(), 1, "killed while it spilled");
+    // One that spills nothing itself, and then the same once more.
+    for args in [&["convert", "k.parquet", "few.csv", "--limit", "1"][..], &sort] {
+        Done::of(desk.command(args).env("TMPDIR", &temporary).output().unwrap()).ok();
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "after {args:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionStateBuilder, config::SessionConfig};
 use datafusion::prelude::SessionContext;
@@ -10,6 +10,7 @@ use lakeport::error::{Kind, Result, Wrap};
 use lakeport::limits::Limits;
 
 use super::pool::Pool;
+use super::spill::Spill;
 
 /// What a sort reserves for merging its spilled runs, where the limit allows it.
 const MERGE_RESERVE: usize = 10 * 1024 * 1024;
@@ -20,12 +21,11 @@ const WHOLE_BATCHES: usize = 256 * 1024 * 1024;
 /// The smallest batches, in rows; below it the work around a batch costs more than the batch.
 const SMALLEST_BATCH: usize = 256;
 
-/// A pool of `limits.memory`, shared fairly by everything that can spill, over a directory for spilling.
+/// A pool of `limits.memory`, shared fairly by everything that can spill, over a directory below `TMPDIR` for spilling.
 ///
 /// The pool is the whole of `limits.memory`; batches in flight between two steps are not counted (a few MiB per core).
 pub(super) fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
-    // Files go where TMPDIR says and are gone with the query; the disk is the only bound.
-    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory).with_max_temp_directory_size(u64::MAX);
+    let disk = DiskManagerBuilder::default().with_temp_file_factory(Arc::new(Spill::new()));
     RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(Pool::new(pool(limits))))
         .with_disk_manager_builder(disk)

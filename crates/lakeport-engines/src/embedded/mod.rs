@@ -26,6 +26,7 @@ mod parquet;
 mod plain;
 mod pool;
 mod schema;
+mod spill;
 mod sql;
 mod store;
 mod streams;

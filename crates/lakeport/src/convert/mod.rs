@@ -40,8 +40,7 @@ pub mod xlsx;
 pub mod yxdb;
 
 pub(crate) use temporary::dead_beside;
-pub(crate) use temporary::scratch;
-pub use temporary::{Staging, Temporary, sweep};
+pub use temporary::{Staging, Temporary, scratch, sweep, sweep_scratch};
 
 /// What a format can do, as data: planning refuses early and the tables of the docs are made from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

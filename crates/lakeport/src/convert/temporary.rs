@@ -188,17 +188,22 @@ pub(crate) fn dead_beside(target: &Path) -> Vec<PathBuf> {
     dead
 }
 
-/// A directory below `base` for what need not outlive this process; those of dead processes are removed.
-///
-/// # Errors
-/// `WriteFailed`.
-pub(crate) fn scratch(base: &Path, purpose: &str) -> Result<tempfile::TempDir> {
-    let failed = || format!("cannot create a directory in {}", base.display());
-    std::fs::create_dir_all(base).wrap(Kind::WriteFailed, failed)?;
+/// Removes what dead processes left of [`scratch`] directories for this purpose.
+pub fn sweep_scratch(base: &Path, purpose: &str) {
     for dead in dead_beside(&base.join(purpose)) {
         // What is another user's stays, and is theirs to remove.
         let _ = std::fs::remove_dir_all(dead);
     }
+}
+
+/// A directory below `base` for what need not outlive this process; those of dead processes are removed.
+///
+/// # Errors
+/// `WriteFailed`.
+pub fn scratch(base: &Path, purpose: &str) -> Result<tempfile::TempDir> {
+    let failed = || format!("cannot create a directory in {}", base.display());
+    std::fs::create_dir_all(base).wrap(Kind::WriteFailed, failed)?;
+    sweep_scratch(base, purpose);
     let name = unique(purpose);
     // A name that can be told ahead could be taken by somebody else.
     let prefix = format!("{}.", name.trim_end_matches(END));
