@@ -107,7 +107,7 @@ impl Lakeport {
             Temporary::beside(&self.work_path(name, &destination, format.capability().extensions.first().unwrap_or(&"rows")))?;
         let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
         let writer = format.create(temporary.path(), &mappings.iter().collect::<Vec<_>>(), &limits)?;
-        let (writer, pending) = self.convert(writer, tables, verify, &limits, listen, name, report).await?;
+        let (writer, pending) = self.convert(writer, &format, tables, verify, &limits, listen, name, report).await?;
         if matches!(destination, Destination::File(_)) {
             temporary.sync_ahead();
         }
@@ -175,6 +175,7 @@ impl Lakeport {
     async fn convert(
         &self,
         mut writer: Box<dyn Writer>,
+        format: &Arc<dyn Format>,
         tables: Vec<PlannedTable>,
         verify: Verify,
         limits: &Limits,
@@ -198,7 +199,8 @@ impl Lakeport {
                     };
                     match staged {
                         Ok((scan, files)) => {
-                            direct::load(writer, index, mapping, scan, verify).await.map(|(writer, report, left)| {
+                            let unseen = files.is_some().then(|| Arc::clone(format));
+                            direct::load(writer, index, mapping, scan, verify, unseen).await.map(|(writer, report, left)| {
                                 pending.extend(left.map(|left| Pending { table: index, left, files }));
                                 (writer, report)
                             })

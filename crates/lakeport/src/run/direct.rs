@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::blocking;
-use crate::convert::{Measuring, Writer};
+use crate::convert::{Format, Measuring, Writer};
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::report::{PartitionReport, TableReport};
 use crate::source::{PlainScan, measure};
@@ -14,14 +14,22 @@ use crate::types::Mapping;
 use crate::verify::{Fingerprint, Verify};
 
 /// Loads a plain read; what left the source is in the report, or is still being measured, for which the files have to stay.
+///
+/// With `unseen`, the format chose this route before the files were there: where nothing is going to be measured, it is asked
+/// again, and what their footers do not prove is looked at value by value.
 pub(super) async fn load(
     mut writer: Box<dyn Writer>,
     index: usize,
     mapping: Mapping,
     scan: PlainScan,
     verify: Verify,
+    unseen: Option<Arc<dyn Format>>,
 ) -> Result<(Box<dyn Writer>, TableReport, Option<Left>)> {
     blocking(move || {
+        let unmeasured = matches!(verify, Verify::None) || (matches!(verify, Verify::Counts) && scan.filter.is_none());
+        if unmeasured && unseen.is_some_and(|format| format.direct(&mapping, &scan).is_err()) {
+            Left::measure(writer.as_ref(), index, &mapping, &scan, Verify::Fingerprint)?.known()?;
+        }
         let (told, measuring) = match verify {
             Verify::None => (None, None),
             // The files' own footers tell how many rows there are, unless a condition leaves some out.
