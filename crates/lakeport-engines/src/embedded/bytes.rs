@@ -43,5 +43,7 @@ pub(super) async fn open(
     };
     let shown = shown.to_owned();
     let message = if packing == Packing::Plain { "the file cannot be read" } else { "the file cannot be unpacked" };
-    Ok(unpacked.map_err(move |e| fault::reading(e, Kind::SourceUnreadable, message).at("file", &shown)).boxed())
+    // A chunk without bytes is not the end, which decoders take it for.
+    let chunks = unpacked.try_filter(|chunk| std::future::ready(!chunk.is_empty()));
+    Ok(chunks.map_err(move |e| fault::reading(e, Kind::SourceUnreadable, message).at("file", &shown)).boxed())
 }

@@ -80,10 +80,7 @@ async fn one(layout: &Layout, file: &DataFile, columns: &mut Columns) -> Result<
     let mut reading = Reading::default();
     let mut stream = bytes::open(layout.place.store.as_ref(), &file.meta.location, file.packing, &layout.show(file)).await?;
     while let Some(chunk) = stream.try_next().await? {
-        // A network may deliver nothing for once, which must not be taken for the end.
-        if !chunk.is_empty() {
-            reading.digest(&chunk, columns)?;
-        }
+        reading.digest(&chunk, columns)?;
     }
     // An empty input tells the reader that the last line is complete.
     reading.digest(&[], columns)?;
