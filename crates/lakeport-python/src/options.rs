@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::datatypes::Schema;
+use lakeport::config::secret::names_a_secret;
 use lakeport::config::{Config, Job, LossyConfig, Reference};
 use lakeport::error::{Context, Error, Kind, Result, Wrap};
 use lakeport::export::Mode;
@@ -40,8 +41,6 @@ const KNOWN: [&str; 15] = [
 ];
 /// The options of formats, as in a job.
 const FORMATS: [&str; 4] = ["avro", "csv", "parquet", "xlsx"];
-/// What the names of secrets have in them.
-const SECRETS: [&str; 9] = ["token", "secret", "password", "passwd", "key_id", "access_key", "account_key", "credential", "sas"];
 /// Leftovers older than this are removed by the next write.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -114,8 +113,8 @@ fn ensure_known(name: &str) -> Result<()> {
 fn ensure_no_secret(name: &str, value: &str) -> Result<()> {
     const HELP: &str = "write it into the environment in lakeport.toml, by reference: { env = \"NAME\" }, or set the variables that \
                         cloud tools read (AWS_…, AZURE_…, GOOGLE_…) on driver and executors";
-    // A column may have any name.
-    if !name.starts_with("types.") && SECRETS.iter().any(|s| name.contains(s)) {
+    // A column may have any name. Who one is need not be seen in plans either.
+    if !name.starts_with("types.") && (names_a_secret(name) || name.contains("key_id")) {
         let what = format!("option `{name}` looks like a secret, and options are seen in plans and logs");
         return Err(Error::new(Kind::Usage, what).help(HELP));
     }
