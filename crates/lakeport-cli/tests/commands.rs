@@ -7,12 +7,7 @@ use serde_json::json;
 use crate::support::{Desk, Done, Sandbox};
 
 fn with(desk: &Desk, args: &[&str], variables: &[(&str, &str)]) -> Done {
-    let output = desk.command(args).env("TOKEN", "demo").envs(variables.iter().copied()).output().unwrap();
-    Done {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    Done::of(desk.command(args).env("TOKEN", "demo").envs(variables.iter().copied()).output().unwrap())
 }
 
 #[test]

@@ -4,12 +4,7 @@ use crate::faults::ask;
 use crate::support::{Desk, Done, Sandbox};
 
 fn run(desk: &Desk, args: &[&str]) -> Done {
-    let output = desk.command(args).env("TOKEN", "demo").output().unwrap();
-    Done {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    Done::of(desk.command(args).env("TOKEN", "demo").output().unwrap())
 }
 
 #[test]

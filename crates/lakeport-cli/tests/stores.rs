@@ -71,23 +71,27 @@ fn large_extract(desk: &Desk) {
 
 const ROWS: &str = "[[1, \"a\", \"2026-01-01\", 7], [2, null, \"2026-01-02\", 7], [3, \"ü\", \"2026-01-03\", 8]]";
 
+/// Who one is on the S3 of the tests.
+const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush-hush-hush")];
+
+/// An environment on it.
+fn on_s3(name: &str, kind: &str, root: &str, endpoint: &str) -> String {
+    format!(
+        "[env.{name}]\ntype = \"{kind}\"\nroot = \"{root}\"\noptions = {{ aws_endpoint = \"{endpoint}\", \
+         aws_allow_http = \"true\", aws_region = \"us-east-1\" }}\n"
+    )
+}
+
 #[test]
 #[allow(clippy::too_many_lines)] // One emulator serves all; starting it takes longer than most of the steps.
 fn s3_is_read_and_written_whole_or_not_at_all() {
     let desk = Desk::new();
     let mut s3 = Emulator::start(&["s3"]);
-    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush-hush-hush")];
-    let env = |name: &str, root: &str, endpoint: &str| {
-        format!(
-            "[env.{name}]\ntype = \"lake\"\nroot = \"{root}\"\noptions = {{ aws_endpoint = \"{endpoint}\", \
-             aws_allow_http = \"true\", aws_region = \"us-east-1\" }}\n"
-        )
-    };
     let config = [
-        env("lake", "s3://bucket/gold", &s3.direct),
-        env("out", "s3://bucket/out", &s3.proxy),
-        env("nobucket", "s3://no-such-bucket/x", &s3.direct),
-        env("nobody", "s3://bucket/gold", &s3.nobody),
+        on_s3("lake", "lake", "s3://bucket/gold", &s3.direct),
+        on_s3("out", "lake", "s3://bucket/out", &s3.proxy),
+        on_s3("nobucket", "lake", "s3://no-such-bucket/x", &s3.direct),
+        on_s3("nobody", "lake", "s3://bucket/gold", &s3.nobody),
     ];
     desk.write("lakeport.toml", config.concat());
     s3.ask(
@@ -104,7 +108,7 @@ put('gold/orders/month=8/c.parquet', parquet(id=[3], name=['ü'], day=[day(3)]))
 put('gold/people.csv.gz', gzip.compress(b'id,name\\n1,Ann\\n2,\\n'))
 ",
     );
-    let lakeport = |args: &[&str]| run(&desk, &keys, args);
+    let lakeport = |args: &[&str]| run(&desk, &KEYS, args);
 
     // Reading.
     lakeport(&["ls", "lake"]).ok().says("orders").says("partitioned by month").says("people.csv.gz");
@@ -177,7 +181,7 @@ put('gold/people.csv.gz', gzip.compress(b'id,name\\n1,Ann\\n2,\\n'))
 
     // Without an environment.
     let all =
-        [keys[0], keys[1], ("AWS_ENDPOINT_URL", s3.direct.as_str()), ("AWS_ALLOW_HTTP", "true"), ("AWS_REGION", "us-east-1")];
+        [KEYS[0], KEYS[1], ("AWS_ENDPOINT_URL", s3.direct.as_str()), ("AWS_ALLOW_HTTP", "true"), ("AWS_REGION", "us-east-1")];
     run(&desk, &all, &["run", "--from", "s3://bucket/gold/orders/", "--to", "s3://bucket/out/direct.hyper"]).ok();
     s3.ask(&format!("open({back:?}, 'wb').write(get('out/direct.hyper'))"));
     assert_eq!(desk.rows("back.hyper", "id"), rows);
@@ -188,15 +192,7 @@ put('gold/people.csv.gz', gzip.compress(b'id,name\\n1,Ann\\n2,\\n'))
 fn plain_files_and_sets_of_them_are_on_s3_whole_or_not_at_all() {
     let desk = Desk::new();
     let mut s3 = Emulator::start(&["s3"]);
-    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush-hush-hush")];
-    desk.write(
-        "lakeport.toml",
-        format!(
-            "[env.out]\ntype = \"store\"\nroot = \"s3://bucket/out\"\noptions = {{ aws_endpoint = \"{}\", \
-             aws_allow_http = \"true\", aws_region = \"us-east-1\" }}\n",
-            s3.proxy
-        ),
-    );
+    desk.write("lakeport.toml", on_s3("out", "store", "s3://bucket/out", &s3.proxy));
     s3.ask(
         "
 import io, json
@@ -213,7 +209,7 @@ def rows(prefix):
     return [pq.read_table(io.BytesIO(p)).num_rows for p in parts]
 ",
     );
-    let lakeport = |args: &[&str]| run(&desk, &keys, args);
+    let lakeport = |args: &[&str]| run(&desk, &KEYS, args);
     desk.parquet("t.parquet", "{'id': range(1000), 's': [f'row {i}' for i in range(1000)]}");
 
     // Plain files of every format, each by one request; one that fails leaves nothing.
@@ -360,15 +356,7 @@ box.upload_blob('gold/orders/month=8/c.parquet', parquet(id=[3], name=['ü'], da
 fn a_store_that_fails_while_a_table_is_read_is_not_called_damage() {
     let desk = Desk::new();
     let mut s3 = Emulator::start(&["s3"]);
-    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush-hush-hush")];
-    desk.write(
-        "lakeport.toml",
-        format!(
-            "[env.lake]\ntype = \"lake\"\nroot = \"s3://bucket/gold\"\noptions = {{ aws_endpoint = \"{}\", \
-             aws_allow_http = \"true\", aws_region = \"us-east-1\" }}\n",
-            s3.proxy
-        ),
-    );
+    desk.write("lakeport.toml", on_s3("lake", "lake", "s3://bucket/gold", &s3.proxy));
     s3.ask(
         "
 s3.create_bucket(Bucket='bucket')
@@ -383,7 +371,7 @@ put('gold/c/1.csv', b'id\\n1\\n')
         let mut refused = 0;
         loop {
             s3.ask(&format!("fault('403', 'read', {})", refused + 1));
-            let done = run(&desk, &keys, &["convert", table, "x.csv"]);
+            let done = run(&desk, &KEYS, &["convert", table, "x.csv"]);
             if done.code == 0 {
                 break;
             }
