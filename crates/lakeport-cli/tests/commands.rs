@@ -83,6 +83,16 @@ fn a_right_that_is_missing_is_not_a_place_that_is_missing() {
 }
 
 #[test]
+fn a_hyperd_that_does_not_start_says_how_it_ended() {
+    let desk = Desk::new();
+    desk.write("a.csv", "a\n1\n");
+    for (hyperd, why) in [("/bin/false", "it ended before it listened: exit status: 1"), ("/etc/passwd", "os error")] {
+        with(&desk, &["convert", "a.csv", "a.hyper"], &[("HYPERD_PATH", hyperd)]).fails(2, "E125").says(why);
+        assert_eq!(desk.files(), ["a.csv"], "{hyperd} leaves something behind");
+    }
+}
+
+#[test]
 fn a_conversion_does_not_publish() {
     let desk = Desk::new();
     let sandbox = Sandbox::start(&desk);
