@@ -26,16 +26,15 @@ pub(super) async fn load(
     unseen: Option<Arc<dyn Format>>,
 ) -> Result<(Box<dyn Writer>, TableReport, Option<Left>)> {
     blocking(move || {
-        let unmeasured = matches!(verify, Verify::None) || (matches!(verify, Verify::Counts) && scan.filter.is_none());
-        if unmeasured && unseen.is_some_and(|format| format.direct(&mapping, &scan).is_err()) {
-            Left::measure(writer.as_ref(), index, &mapping, &scan, Verify::Fingerprint)?.known()?;
-        }
         let (told, measuring) = match verify {
             Verify::None => (None, None),
             // The files' own footers tell how many rows there are, unless a condition leaves some out.
             Verify::Counts if scan.filter.is_none() => (Some(Fingerprint { rows: scan.rows, columns: Vec::new() }), None),
             _ => (None, Some(Left::measure(writer.as_ref(), index, &mapping, &scan, verify)?)),
         };
+        if measuring.is_none() && unseen.is_some_and(|format| format.direct(&mapping, &scan).is_err()) {
+            Left::measure(writer.as_ref(), index, &mapping, &scan, Verify::Fingerprint)?.known()?;
+        }
         let mut partitions = Vec::new();
         for (number, group) in scan.groups.iter().enumerate() {
             let began = Instant::now();

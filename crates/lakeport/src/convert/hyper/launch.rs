@@ -26,15 +26,15 @@ pub(super) struct Launched {
     child: Child,
     /// Open as long as hyperd shall live.
     callback: TcpStream,
-    endpoint: String,
 }
 
 impl Launched {
-    /// Starts `hyperd` with settings of its own, by the names of its command line (`log-dir`).
+    /// Starts `hyperd` with settings of its own, by the names of its command line (`log-dir`), and tells where it listens
+    /// (`HOST:PORT`).
     ///
     /// # Errors
     /// `HyperdMissing` when it cannot be run, or ends, or says nothing, before it listens.
-    pub(super) fn start(hyperd: &Path, settings: &[(&str, String)]) -> Result<Self> {
+    pub(super) fn start(hyperd: &Path, settings: &[(&str, String)]) -> Result<(Self, String)> {
         let failed = || format!("hyperd does not start ({})", hyperd.display());
         let listener = TcpListener::bind("127.0.0.1:0").wrap(Kind::HyperdMissing, failed)?;
         listener.set_nonblocking(true).wrap(Kind::HyperdMissing, failed)?;
@@ -54,7 +54,7 @@ impl Launched {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().wrap(Kind::HyperdMissing, failed)?;
         match called_back(&mut child, &listener) {
-            Ok((callback, endpoint)) => Ok(Self { child, callback, endpoint }),
+            Ok((callback, endpoint)) => Ok((Self { child, callback }, endpoint)),
             Err(why) => {
                 // Either it is gone, or nobody will ever talk to it.
                 let _ = child.kill();
@@ -62,11 +62,6 @@ impl Launched {
                 Err(Error::new(Kind::HyperdMissing, failed()).because(why))
             }
         }
-    }
-
-    /// Where it listens: `HOST:PORT`.
-    pub(super) fn endpoint(&self) -> &str {
-        &self.endpoint
     }
 
     pub(super) fn id(&self) -> u32 {

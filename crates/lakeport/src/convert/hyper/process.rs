@@ -101,8 +101,7 @@ impl Hyperd {
             ("disable-fsync", "true".into()),
             ("memory-limit", format!("{}m", (memory / (1024 * 1024)).max(256))),
         ];
-        let process = Launched::start(&path, &settings)?;
-        let endpoint = process.endpoint().to_owned();
+        let (process, endpoint) = Launched::start(&path, &settings)?;
         let stop = Arc::new(AtomicBool::new(false));
         watch_memory(process.id(), watchers, Arc::clone(&stop));
         Ok(Arc::new(Self { process: Mutex::new(process), endpoint, _scratch: scratch, stop }))
