@@ -10,11 +10,7 @@ const POINTS: u32 = 10;
 #[test]
 fn killed_at_ten_points_the_next_run_heals() {
     let desk = Desk::new();
-    desk.python(
-        "import pyarrow as pa, pyarrow.parquet as pq\n\
-         n = 600000\n\
-         pq.write_table(pa.table({'id': range(n), 't': [f'row {i % 1000}' for i in range(n)]}), 'k.parquet')",
-    );
+    desk.numbered(600_000);
     desk.write("small.csv", "id,t\n1,x\n");
     let args = ["convert", "k.parquet", "out/k.hyper", "--route", "streamed"];
     let began = Instant::now();
@@ -51,11 +47,7 @@ fn killed_at_ten_points_the_next_run_heals() {
 #[test]
 fn what_it_spilled_when_it_was_killed_goes_with_the_next_run() {
     let desk = Desk::new();
-    desk.python(
-        "import pyarrow as pa, pyarrow.parquet as pq\n\
-         n = 2000000\n\
-         pq.write_table(pa.table({'id': range(n), 't': [f'row {i * 7919 % n}' for i in range(n)]}), 'k.parquet')",
-    );
+    desk.parquet("k.parquet", "{'id': range(2000000), 't': [f'row {i * 7919 % 2000000}' for i in range(2000000)]}");
     let temporary = desk.path().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
     let sort = ["convert", "k.parquet", "k.csv", "--sql", "SELECT * FROM src ORDER BY t DESC", "--memory", "32MiB"];
@@ -81,11 +73,7 @@ fn what_it_spilled_when_it_was_killed_goes_with_the_next_run() {
 #[test]
 fn interrupted_politely_it_leaves_nothing() {
     let desk = Desk::new();
-    desk.python(
-        "import pyarrow as pa, pyarrow.parquet as pq\n\
-         n = 3000000\n\
-         pq.write_table(pa.table({'id': range(n), 't': [f'row {i % 1000}' for i in range(n)]}), 'k.parquet')",
-    );
+    desk.numbered(3_000_000);
     desk.write("k.hyper", "the old file");
     for route in ["streamed", "direct"] {
         let child = desk
@@ -109,11 +97,7 @@ fn interrupted_politely_it_leaves_nothing() {
 #[test]
 fn two_jobs_of_one_run_do_not_write_one_file_at_once() {
     let desk = Desk::new();
-    desk.python(
-        "import pyarrow as pa, pyarrow.parquet as pq\n\
-         n = 300000\n\
-         pq.write_table(pa.table({'id': range(n), 't': [f'row {i % 1000}' for i in range(n)]}), 'k.parquet')",
-    );
+    desk.numbered(300_000);
     desk.write(
         "lakeport.toml",
         "[job.a]\nfrom = \"k.parquet\"\nto = \"out/k.csv\"\n[job.b]\nfrom = \"k.parquet\"\nto = \"out/k.csv\"\n",

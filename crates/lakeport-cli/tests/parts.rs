@@ -157,11 +157,7 @@ fn partitions_make_a_file_each_and_sizes_end_them() {
 #[test]
 fn a_killed_run_leaves_the_old_set_or_the_new_one() {
     let desk = Desk::new();
-    desk.python(
-        "import pyarrow as pa, pyarrow.parquet as pq\n\
-         n = 400000\n\
-         pq.write_table(pa.table({'id': range(n), 't': [f'row {i % 1000}' for i in range(n)]}), 'k.parquet')",
-    );
+    desk.numbered(400_000);
     desk.write("small.csv", "id,t\n1,x\n2,y\n3,z\n");
     let small = ["run", "--from", "small.csv", "--to", "out/", "--format", "csv", "--split", "rows=1"];
     let large = ["run", "--from", "k.parquet", "--to", "out/", "--format", "csv", "--split", "rows=1000"];

@@ -116,6 +116,13 @@ impl Desk {
         self.python(&format!("import pyarrow as pa, pyarrow.parquet as pq\npq.write_table(pa.table({columns}), {name:?})"));
     }
 
+    /// Writes `k.parquet` with this many rows of `id` and `t`, a text of which there are a thousand.
+    #[track_caller]
+    pub(crate) fn numbered(&self, rows: u32) {
+        let columns = format!("{{'id': range({rows}), 't': [f'row {{i % 1000}}' for i in range({rows})]}}");
+        self.parquet("k.parquet", &columns);
+    }
+
     /// All files below the directory, without Lakeport's own records of runs.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut all = Vec::new();
