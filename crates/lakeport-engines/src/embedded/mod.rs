@@ -40,6 +40,8 @@ use async_trait::async_trait;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{DataFrame, SessionContext};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use lakeport::error::{Error, Kind, Result};
 use lakeport::limits::Limits;
 use lakeport::source::{Engine, Listed, Location, Query, Snapshot, Table};
@@ -72,12 +74,18 @@ impl Engine for Embedded {
     }
 
     async fn open(&self, query: &Query, limits: &Limits) -> Result<Table> {
-        Box::pin(open(query, limits)).await
+        opening(query, limits).await
     }
 
     async fn list(&self, at: &Location) -> Result<Vec<Listed>> {
         listing::list(at).await
     }
+}
+
+/// The future as one that may move between threads, proved here: inside of a trait's method the compiler remembers nothing of
+/// such a proof, and walks all the types of a plan again for whatever the future holds.
+fn opening<'a>(query: &'a Query, limits: &'a Limits) -> BoxFuture<'a, Result<Table>> {
+    open(query, limits).boxed()
 }
 
 async fn open(query: &Query, limits: &Limits) -> Result<Table> {
