@@ -82,6 +82,7 @@ fn measure_columns(
             read.map_err(|e| match e.kind() {
                 // Its own advice must not give way to one that looks at no values.
                 Kind::ValueRefused => e,
+                _ if verify < Verify::Fingerprint => e,
                 _ => e.help("--verify counts compares the number of rows only"),
             })
             .at("file", path.display())?;
@@ -331,5 +332,9 @@ mod tests {
         std::fs::write(&scan.groups[1].files[0], "no Parquet").unwrap();
         let error = measure(&scan, &mapping, Verify::Fingerprint, &goes()).unwrap_err();
         assert!(error.context_value("file").is_some_and(|f| f.ends_with("1.parquet")), "{error}");
+        assert!(error.help_line().contains("--verify counts"), "{error:?}");
+        // Nobody is advised to do what they did.
+        let error = measure(&scan, &mapping, Verify::Counts, &goes()).unwrap_err();
+        assert!(!error.help_line().contains("--verify"), "{error:?}");
     }
 }
