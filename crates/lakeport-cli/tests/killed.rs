@@ -76,13 +76,17 @@ fn interrupted_politely_it_leaves_nothing() {
     desk.numbered(3_000_000);
     desk.write("k.hyper", "the old file");
     for route in ["streamed", "direct"] {
-        let child = desk
+        let mut child = desk
             .command(&["convert", "k.parquet", "k.hyper", "--route", route])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(700));
+        while hyperds_of(&desk) == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "{route}: it ended without a hyperd");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(100));
         let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
         let done = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&done.stderr).into_owned();
