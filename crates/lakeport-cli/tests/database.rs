@@ -1,7 +1,11 @@
 //! Databases through ADBC: a real PostgreSQL, started here, and SQLite; judged by psycopg and Python's sqlite3.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{Desk, judge, python};
@@ -204,6 +208,151 @@ fn modes_mean_the_same_in_postgresql_and_readers_never_see_half() {
     let seen: Vec<(u64, String, String)> = serde_json::from_str(&seen).unwrap();
     let whole = [(100_000, "old".into(), "old".into()), (150_000, "new".into(), "new".into())];
     assert!(!seen.is_empty() && seen.iter().all(|s| whole.contains(s)), "{seen:?}");
+}
+
+/// Stands before a PostgreSQL and breaks the connection at a commit, when told to.
+struct Breaker {
+    port: u16,
+    at: Arc<AtomicU8>,
+}
+
+impl Breaker {
+    const NEVER: u8 = 0;
+    /// The server never hears of the commit.
+    const BEFORE: u8 = 1;
+    /// The server commits, and its answer is lost.
+    const AFTER: u8 = 2;
+
+    fn before(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, at) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU8::new(Self::NEVER)));
+        let told = Arc::clone(&at);
+        // It waits for the next client until the tests end.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                Self::pass(client, server, Arc::clone(&told));
+            }
+        });
+        Self { port, at }
+    }
+
+    fn pass(client: TcpStream, server: TcpStream, told: Arc<AtomicU8>) {
+        let committing = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&committing);
+        let asked = move |bytes: &[u8]| {
+            let at = told.load(Ordering::SeqCst);
+            let commit = at != Self::NEVER && bytes.windows(6).any(|w| w == b"COMMIT");
+            seen.fetch_or(commit, Ordering::SeqCst);
+            !commit || at == Self::AFTER
+        };
+        Self::copy(client.try_clone().unwrap(), server.try_clone().unwrap(), asked);
+        Self::copy(server, client, move |_| !committing.load(Ordering::SeqCst));
+    }
+
+    fn copy(mut from: TcpStream, mut to: TcpStream, goes_on: impl Fn(&[u8]) -> bool + Send + 'static) {
+        std::thread::spawn(move || {
+            let mut buffer = [0; 65536];
+            while let Ok(read @ 1..) = from.read(&mut buffer) {
+                if !goes_on(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
+                    break;
+                }
+            }
+            let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+        });
+    }
+
+    fn breaks(&self, at: u8) {
+        self.at.store(at, Ordering::SeqCst);
+    }
+}
+
+/// How many receipts of unfinished publishes there are.
+fn receipts(desk: &Desk) -> usize {
+    desk.files().iter().filter(|f| f.starts_with(".lakeport/state/publish/")).count()
+}
+
+#[test]
+fn rows_whose_commit_was_cut_off_are_there_once() {
+    let desk = Desk::new();
+    let base = postgres();
+    let port = base.uri.rsplit_once(':').unwrap().1.split_once('/').unwrap().0;
+    let breaker = Breaker::before(port.parse().unwrap());
+    desk.write("lakeport.toml", base.env.replace(port, &breaker.port.to_string()));
+    desk.parquet("two.parquet", "{'v': [1, 2]}");
+    let publish = |to: &str, mode: &str| run(&desk, &["run", "--from", "two.parquet", "--to", to, "--mode", mode]);
+    let count = |table: &str| rows(&desk, &base, &format!("select count(*) from \"{table}\""));
+    let appended = |rows: u64| assert_eq!(count("T"), serde_json::json!([[rows]]));
+    publish("db:T", "append").ok();
+    appended(2);
+
+    breaker.breaks(Breaker::BEFORE);
+    publish("db:T", "append").fails(5, "E150");
+    appended(2);
+    breaker.breaks(Breaker::NEVER);
+    assert!(!publish("db:T", "append").ok().stdout.contains("nothing was sent again"));
+    appended(4);
+
+    breaker.breaks(Breaker::AFTER);
+    publish("db:T", "append").fails(5, "E150");
+    appended(6);
+    assert_eq!(receipts(&desk), 1);
+    breaker.breaks(Breaker::NEVER);
+    publish("db:T", "append").ok().says("of a former run was committed, nothing was sent again");
+    appended(6);
+    // Which was told: the next one is another.
+    publish("db:T", "append").ok();
+    appended(8);
+
+    breaker.breaks(Breaker::AFTER);
+    publish("db:New", "create").fails(5, "E150");
+    breaker.breaks(Breaker::NEVER);
+    publish("db:New", "create").ok().says("nothing was sent again");
+    publish("db:New", "create").fails(2, "E129");
+    assert_eq!((count("New"), receipts(&desk)), (serde_json::json!([[2]]), 0));
+}
+
+#[test]
+fn where_no_database_can_be_asked_a_person_is() {
+    let desk = Desk::new();
+    let base = sqlite(&desk);
+    desk.write("lakeport.toml", &base.env);
+    desk.parquet("k.parquet", "{'v': range(1000)}");
+    let args = ["run", "--from", "k.parquet", "--to", "db:T", "--mode", "append"];
+    let state = desk.path().join(".lakeport/state/publish");
+    run(&desk, &args).ok();
+    // The receipt as it is while the commit goes on, which takes no longer than a disk.
+    let caught = (0..50).find_map(|_| {
+        let mut child = desk.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut caught = None;
+        while child.try_wait().unwrap().is_none() {
+            let files = std::fs::read_dir(&state)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|f| f.path().extension().is_some_and(|e| e == "json"));
+            for (path, text) in files.filter_map(|f| Some((f.path(), std::fs::read_to_string(f.path()).ok()?))) {
+                if text.contains("\"committed\"") {
+                    caught = Some((path, text));
+                }
+            }
+        }
+        assert!(child.wait().unwrap().success());
+        caught
+    });
+    let (path, receipt) = caught.expect("no commit was seen");
+    std::fs::write(&path, &receipt).unwrap();
+    let told =
+        run(&desk, &args).fails(5, "E154").says("it is not known whether they are there").says("rows of the table before: ");
+    assert!(told.stderr.contains(&format!("remove {}", path.display())), "{}", told.stderr);
+    let count = |desk: &Desk| rows(desk, &base, "select count(*) from \"T\"")[0][0].as_u64().unwrap();
+    let before = count(&desk);
+    // Other rows, or all of them anew, are another matter.
+    run(&desk, &[&args[..], &["--limit", "10"]].concat()).ok().says("is not taken up");
+    assert_eq!(count(&desk), before + 10);
+    std::fs::write(&path, &receipt).unwrap();
+    run(&desk, &["run", "--from", "k.parquet", "--to", "db:T"]).ok();
+    assert_eq!(count(&desk), 1000);
 }
 
 #[test]

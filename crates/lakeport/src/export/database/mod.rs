@@ -21,6 +21,7 @@ use crate::error::{Error, Kind, Result, Wrap};
 use crate::source::Listed;
 
 mod driver;
+mod once;
 
 /// What this target can do.
 pub const CAPABILITY: Capability = Capability {
@@ -48,6 +49,12 @@ impl Place {
         // A URL without a host takes none; its driver will say what it lacks.
         let _ = url.set_password(Some(password.reveal()));
         url.to_string()
+    }
+
+    /// What tells one schema of one database from others, and nothing else of it: it is kept on disk.
+    fn identity(&self) -> String {
+        let of = format!("{}\n{}", self.uri, self.schema.as_deref().unwrap_or_default());
+        format!("{} {:016x}", self.driver, xxhash_rust::xxh3::xxh3_64(of.as_bytes()))
     }
 
     fn error(&self, error: &adbc_core::error::Error, operation: &'static str) -> Error {
@@ -180,7 +187,7 @@ impl Session {
         self.connection.commit().map_err(|e| self.place.error(&e, "commit"))
     }
 
-    /// What a mode means, in one transaction.
+    /// What a mode means, in one transaction that is still to be committed.
     fn publish(&mut self, file: &std::path::Path, how: &Publish) -> Result<()> {
         let there = self.exists(&how.name)?;
         match how.mode {
@@ -198,7 +205,7 @@ impl Session {
             }
             _ => self.merge(file, how)?,
         }
-        self.commit()
+        Ok(())
     }
 
     /// Rows of known keys are exchanged, others added.
@@ -293,18 +300,21 @@ impl Target for DatabaseTarget {
     }
 
     async fn publish(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt> {
-        let (path, asked, bytes) = (file.path.clone(), how.clone(), file.bytes);
-        progress(0, bytes);
-        self.on(move |session| session.publish(&path, &asked)).await?;
-        progress(bytes, bytes);
-        Ok(Receipt {
+        let (file, asked, bytes) = (file.clone(), how.clone(), file.bytes);
+        let receipt = Receipt {
             id: how.name.clone(),
             name: how.name.clone(),
             bytes,
             way: "one transaction".into(),
             mode: how.mode,
+            content: how.content.clone(),
+            server: Some(self.place.identity()),
             ..Receipt::default()
-        })
+        };
+        progress(0, bytes);
+        let receipt = self.on(move |session| once::publish(session, &file, &asked, receipt)).await?;
+        progress(bytes, bytes);
+        Ok(receipt)
     }
 
     async fn observe(&self, receipt: &Receipt) -> Result<Observed> {

@@ -1,0 +1,155 @@
+//! Rows are added once: what became of a commit that was cut off is found out, and never guessed.
+//!
+//! Before the commit the receipt goes to disk, with what will tell whether it landed. PostgreSQL keeps what became of a
+//! transaction (`txid_status`, since version 10) and is asked for it; of other databases only a person can tell, who is told
+//! how many rows there were.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use adbc_core::Connection;
+use arrow::array::AsArray;
+use arrow::datatypes::DataType;
+
+use super::Session;
+use crate::convert::Written;
+use crate::error::{Error, Kind, Result, Wrap};
+use crate::export::{Mode, Publish, Receipt, Stage};
+
+/// How long a transaction whose client is gone may take to end.
+const ENDING: Duration = Duration::from_secs(20);
+
+/// Publishes, or finds that a former run has.
+///
+/// # Errors
+/// What a mode refuses; `JobUnfinished` when rows may have been added by a run that was cut off, and nobody can be asked.
+pub(super) fn publish(session: &mut Session, file: &Written, how: &Publish, mut receipt: Receipt) -> Result<Receipt> {
+    // What takes the place of something else may be done again.
+    let adds = matches!(how.mode, Mode::Append | Mode::Create) && how.content.is_some();
+    let kept = how.receipt_path.as_deref().filter(|_| adds);
+    if let Some(path) = kept {
+        if let Some(landed) = former(session, path, &mut receipt)? {
+            receipt.way = "nothing sent".to_owned();
+            receipt.retries.push(landed);
+            receipt.save(path)?;
+            return Ok(receipt);
+        }
+        receipt.job = session.transaction()?;
+        if receipt.job.is_none() && how.mode == Mode::Append {
+            receipt.updated_before = session.rows_of(&how.name)?.map(|rows| rows.to_string());
+        }
+    }
+    session.publish(&file.path, how)?;
+    if let Some(path) = kept {
+        Receipt { stage: Stage::Committed, ..receipt.clone() }.save(path)?;
+    }
+    if let Err(e) = session.commit() {
+        // A file's own library knows what it did; what a server did, its answer tells or nobody.
+        if let Some(path) = kept.filter(|_| session.is_sqlite()) {
+            let _ = std::fs::remove_file(path);
+        }
+        return Err(e);
+    }
+    if let Some(path) = kept {
+        receipt.save(path)?;
+    }
+    Ok(receipt)
+}
+
+/// How a former run has landed the same rows in the same table, if one has.
+fn former(session: &mut Session, path: &Path, now: &mut Receipt) -> Result<Option<String>> {
+    let found = match Receipt::load(path) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(e) => {
+            now.notes.push(format!("a receipt that cannot be read is ignored: {}", e.message()));
+            return Ok(None);
+        }
+    };
+    let of = |r: &Receipt| (r.content.clone(), r.name.clone(), r.mode, r.server.clone());
+    if of(&found) != of(now) {
+        now.notes.push("a former publish of something else was cut off; it is not taken up".to_owned());
+        return Ok(None);
+    }
+    let landed = match (found.stage, &found.job) {
+        (Stage::Uploaded, _) => None,
+        (Stage::Published, _) => Some("publish: a former run had published the same and failed afterwards".to_owned()),
+        (Stage::Committed, None) => return Err(unproven(session, &found, path)),
+        (Stage::Committed, Some(transaction)) => match outcome(session, transaction)?.as_deref() {
+            Some("committed") => Some(format!("publish: transaction {transaction} of a former run was committed")),
+            Some("aborted") => None,
+            Some(_) => {
+                let e =
+                    Error::new(Kind::JobUnfinished, format!("transaction {transaction} of a former run is still in progress"));
+                return Err(e.help("run again when it has ended").during("publish"));
+            }
+            None => return Err(unproven(session, &found, path)),
+        },
+    };
+    // Somebody may have taken the table away since.
+    Ok(if landed.is_some() && session.exists(&now.name)? { landed.map(|l| l + ", nothing was sent again") } else { None })
+}
+
+/// What became of a transaction, once it has ended: `committed` or `aborted`; `None` where the server no longer knows.
+fn outcome(session: &mut Session, transaction: &str) -> Result<Option<String>> {
+    let Ok(number) = transaction.parse::<u64>() else { return Ok(None) };
+    let began = Instant::now();
+    loop {
+        let status = match session.text(&format!("SELECT txid_status({number})")) {
+            // A number that this server has not come to: it is another one, or an older copy of itself.
+            Err(e) if e.kind() == Kind::FileRefused => return Ok(None),
+            status => status?,
+        };
+        if status.as_deref() != Some("in progress") || began.elapsed() > ENDING {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn unproven(session: &mut Session, found: &Receipt, path: &Path) -> Error {
+    let message = "rows were being added by a run that was cut off, and it is not known whether they are there";
+    let help = format!(
+        "look at the table; when the rows are not there, remove {} and run again; --mode full never doubles",
+        path.display()
+    );
+    let mut e = Error::new(Kind::JobUnfinished, message).help(help).during("publish");
+    if let (Some(before), Ok(Some(now))) = (&found.updated_before, session.rows_of(&found.name)) {
+        e = e.because(format!("rows of the table before: {before}; now: {now}"));
+    }
+    e
+}
+
+impl Session {
+    /// The number by which PostgreSQL tells later what became of this transaction.
+    fn transaction(&mut self) -> Result<Option<String>> {
+        if !self.place.driver.contains("postgres") {
+            return Ok(None);
+        }
+        match self.number("SELECT txid_current()") {
+            Ok(number) => Ok(Some(number.to_string())),
+            // One of the many that speak its protocol only; the statement that failed has ended the transaction.
+            Err(e) => {
+                tracing::debug!("the server numbers no transactions: {}", e.message());
+                self.connection.rollback().map_err(|e| self.place.error(&e, "begin a transaction")).map(|()| None)
+            }
+        }
+    }
+
+    /// How many rows a table has; `None` where there is none.
+    fn rows_of(&mut self, name: &str) -> Result<Option<u64>> {
+        if !self.exists(name)? {
+            return Ok(None);
+        }
+        let sql = format!("SELECT count(*) FROM {}", self.table(name));
+        self.number(&sql).map(Some)
+    }
+
+    fn text(&mut self, sql: &str) -> Result<Option<String>> {
+        let batches = self.query(sql)?;
+        let Some(batch) = batches.iter().find(|b| b.num_rows() > 0) else { return Ok(None) };
+        let column = arrow::compute::cast(batch.column(0), &DataType::Utf8);
+        let column = column.wrap(Kind::Unexpected, || "the database answered with no text".to_owned())?;
+        Ok(column.as_string::<i32>().iter().next().flatten().map(str::to_owned))
+    }
+}
