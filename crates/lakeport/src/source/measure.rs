@@ -328,13 +328,13 @@ mod tests {
         let error = measure(&scan, &mapping, Verify::Fingerprint, &goes()).unwrap_err();
         assert_eq!(error.kind(), Kind::SourceUnreadable);
         assert!(error.context_value("file").is_some_and(|f| f.ends_with(".parquet")), "{error}");
-        scan.columns[1].source = PlainSource::File("name".into());
-        std::fs::write(&scan.groups[1].files[0], "no Parquet").unwrap();
-        let error = measure(&scan, &mapping, Verify::Fingerprint, &goes()).unwrap_err();
-        assert!(error.context_value("file").is_some_and(|f| f.ends_with("1.parquet")), "{error}");
         assert!(error.help_line().contains("--verify counts"), "{error:?}");
         // Nobody is advised to do what they did.
         let error = measure(&scan, &mapping, Verify::Counts, &goes()).unwrap_err();
         assert!(!error.help_line().contains("--verify"), "{error:?}");
+        scan.columns[1].source = PlainSource::File("name".into());
+        std::fs::write(&scan.groups[1].files[0], "no Parquet").unwrap();
+        let error = measure(&scan, &mapping, Verify::Fingerprint, &goes()).unwrap_err();
+        assert!(error.context_value("file").is_some_and(|f| f.ends_with("1.parquet")), "{error}");
     }
 }
