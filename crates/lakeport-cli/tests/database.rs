@@ -294,7 +294,7 @@ fn rows_whose_commit_was_cut_off_are_there_once() {
     appended(4);
 
     breaker.breaks(Breaker::AFTER);
-    publish("db:T", "append").fails(5, "E150");
+    publish("db:T", "append").fails(5, "E150").says("nothing is added twice");
     appended(6);
     assert_eq!(receipts(&desk), 1);
     breaker.breaks(Breaker::NEVER);

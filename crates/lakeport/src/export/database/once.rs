@@ -48,7 +48,12 @@ pub(super) fn publish(session: &mut Session, file: &Written, how: &Publish, mut 
         if let Some(path) = kept.filter(|_| session.is_sqlite()) {
             let _ = std::fs::remove_file(path);
         }
-        return Err(e);
+        return Err(match &receipt.job {
+            Some(transaction) => e.help(format!(
+                "run again: the server is asked what became of transaction {transaction}, and nothing is added twice"
+            )),
+            None => e,
+        });
     }
     if let Some(path) = kept {
         receipt.save(path)?;
