@@ -76,6 +76,10 @@ fn former(session: &mut Session, path: &Path, now: &mut Receipt) -> Result<Optio
         now.notes.push("a former publish of something else was cut off; it is not taken up".to_owned());
         return Ok(None);
     }
+    // Nothing was added to what is not there, or somebody has taken it away since.
+    if !session.exists(&now.name)? {
+        return Ok(None);
+    }
     let landed = match (found.stage, &found.job) {
         (Stage::Uploaded, _) => None,
         (Stage::Published, _) => Some("publish: a former run had published the same and failed afterwards".to_owned()),
@@ -91,8 +95,7 @@ fn former(session: &mut Session, path: &Path, now: &mut Receipt) -> Result<Optio
             None => return Err(unproven(session, &found, path)),
         },
     };
-    // Somebody may have taken the table away since.
-    Ok(if landed.is_some() && session.exists(&now.name)? { landed.map(|l| l + ", nothing was sent again") } else { None })
+    Ok(landed.map(|landed| landed + ", nothing was sent again"))
 }
 
 /// What became of a transaction, once it has ended: `committed` or `aborted`; `None` where the server no longer knows.
