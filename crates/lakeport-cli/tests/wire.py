@@ -45,7 +45,8 @@ def assets() -> Path:
             digest = hashlib.sha256(archive.read_bytes()).hexdigest()
             assert digest == SHA256, f"{archive.name} is {digest}, expected {SHA256}"
             with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+                # Its content is known by its hash; Debian 12's Python has no filters yet.
+                tar.extractall(folder)
             # Another test may have been quicker.
             with contextlib.suppress(OSError):
                 (Path(folder) / RELEASE).rename(home)
