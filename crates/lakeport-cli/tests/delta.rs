@@ -241,16 +241,14 @@ fn killed_at_any_point_an_append_is_there_once() {
         let files = std::fs::read_dir(desk.path().join(".lakeport/state/publish")).into_iter().flatten().flatten();
         files.filter_map(|f| std::fs::read_to_string(f.path()).ok()).collect()
     };
+    let stages = ["\"committed\"", "\"published\""];
     let (mut there, mut before, mut after) = (ROWS, 0, 0);
     for point in 0..POINTS {
         let mut child = start(&desk, &args);
-        // By the clock, and twice as soon as the receipt tells of the moments that no clock meets.
-        match POINTS - point {
-            stage @ 1..=2 => {
-                let stage = ["\"published\"", "\"committed\""][stage as usize - 1];
-                while !receipt(&desk).contains(stage) && child.try_wait().unwrap().is_none() {}
-            }
-            _ => std::thread::sleep(whole * point / (POINTS - 2) + Duration::from_millis(5)),
+        // By the clock, and at last as soon as the receipt tells of the moments that no clock meets.
+        match stages.iter().rev().nth((POINTS - 1 - point) as usize) {
+            Some(stage) => while !receipt(&desk).contains(stage) && child.try_wait().unwrap().is_none() {},
+            None => std::thread::sleep(whole * point / POINTS + Duration::from_millis(5)),
         }
         child.kill().unwrap();
         let ended = child.wait().unwrap();
@@ -263,7 +261,7 @@ fn killed_at_any_point_an_append_is_there_once() {
         }
         // A commit that was cut off is taken up, whether its run knew that it had landed; one that had been told is another
         // append.
-        let open = ["\"committed\"", "\"published\""].iter().any(|stage| receipt(&desk).contains(stage));
+        let open = stages.iter().any(|stage| receipt(&desk).contains(stage));
         let again = now > there && (ended.success() || !open);
         desk.run(&args).ok();
         there += if again { 2 * ROWS } else { ROWS };

@@ -276,10 +276,7 @@ async fn left_over(place: &Place, how: &Publish, receipt: &mut Receipt) -> Resul
             return Ok(None);
         }
     };
-    let of = |r: &Receipt| (r.content.clone(), r.name.clone(), r.mode, r.server.clone());
-    let (Some(id), true) = (found.upload.clone(), found.content.is_some() && of(&found) == of(receipt)) else {
-        return Ok(None);
-    };
+    let (Some(id), true) = (found.upload.clone(), receipt.repeats(&found)) else { return Ok(None) };
     let before = found.updated_before.as_deref().and_then(|v| v.parse().ok());
     let landed = commit::find(place, &id, before).await?;
     // Should the other still be at it, only one of two commits of one id is made.

@@ -196,6 +196,13 @@ pub struct Described {
 }
 
 impl Receipt {
+    /// Whether both are of the same rows, put in the same mode into the same thing; never where the rows are not known.
+    #[must_use]
+    pub fn repeats(&self, former: &Self) -> bool {
+        let of = |r: &Self| (r.content.clone(), r.name.clone(), r.mode, r.place.clone(), r.server.clone());
+        self.content.is_some() && of(self) == of(former)
+    }
+
     /// Reads a receipt that a publish left on disk; `None` when there is none.
     ///
     /// # Errors

@@ -154,6 +154,20 @@ impl Session {
         value.ok_or_else(|| Error::new(Kind::Unexpected, "the database answered with no number"))
     }
 
+    fn text(&mut self, sql: &str) -> Result<Option<String>> {
+        let batches = self.query(sql)?;
+        let Some(batch) = batches.iter().find(|b| b.num_rows() > 0) else { return Ok(None) };
+        let column = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8);
+        let column = column.wrap(Kind::Unexpected, || "the database answered with no text".to_owned())?;
+        Ok(column.as_string::<i32>().iter().next().flatten().map(str::to_owned))
+    }
+
+    /// The rows of a table.
+    fn count(&mut self, name: &str) -> Result<u64> {
+        let table = self.table(name);
+        self.number(&format!("SELECT count(*) FROM {table}"))
+    }
+
     fn exists(&mut self, name: &str) -> Result<bool> {
         let text = |t: &str| format!("'{}'", t.replace('\'', "''"));
         let sql = if self.is_sqlite() {
@@ -319,12 +333,7 @@ impl Target for DatabaseTarget {
 
     async fn observe(&self, receipt: &Receipt) -> Result<Observed> {
         let name = receipt.name.clone();
-        let rows = self
-            .on(move |session| {
-                let table = session.table(&name);
-                session.number(&format!("SELECT count(*) FROM {table}"))
-            })
-            .await?;
+        let rows = self.on(move |session| session.count(&name)).await?;
         let unknown = vec!["values: they were compared in the staged rows; the database counts rows".to_owned()];
         Ok(Observed { rows: Some(vec![rows]), unknown, ..Observed::default() })
     }

@@ -8,12 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use adbc_core::Connection;
-use arrow::array::AsArray;
-use arrow::datatypes::DataType;
 
 use super::Session;
 use crate::convert::Written;
-use crate::error::{Error, Kind, Result, Wrap};
+use crate::error::{Error, Kind, Result};
 use crate::export::{Mode, Publish, Receipt, Stage};
 
 /// How long a transaction whose client is gone may take to end.
@@ -35,8 +33,8 @@ pub(super) fn publish(session: &mut Session, file: &Written, how: &Publish, mut 
             return Ok(receipt);
         }
         receipt.job = session.transaction()?;
-        if receipt.job.is_none() && how.mode == Mode::Append {
-            receipt.updated_before = session.rows_of(&how.name)?.map(|rows| rows.to_string());
+        if receipt.job.is_none() && how.mode == Mode::Append && session.exists(&how.name)? {
+            receipt.updated_before = Some(session.count(&how.name)?.to_string());
         }
     }
     session.publish(&file.path, how)?;
@@ -71,8 +69,7 @@ fn former(session: &mut Session, path: &Path, now: &mut Receipt) -> Result<Optio
             return Ok(None);
         }
     };
-    let of = |r: &Receipt| (r.content.clone(), r.name.clone(), r.mode, r.server.clone());
-    if of(&found) != of(now) {
+    if !now.repeats(&found) {
         now.notes.push("a former publish of something else was cut off; it is not taken up".to_owned());
         return Ok(None);
     }
@@ -122,7 +119,7 @@ fn unproven(session: &mut Session, found: &Receipt, path: &Path) -> Error {
         path.display()
     );
     let mut e = Error::new(Kind::JobUnfinished, message).help(help).during("publish");
-    if let (Some(before), Ok(Some(now))) = (&found.updated_before, session.rows_of(&found.name)) {
+    if let (Some(before), Ok(now)) = (&found.updated_before, session.count(&found.name)) {
         e = e.because(format!("rows of the table before: {before}; now: {now}"));
     }
     e
@@ -142,22 +139,5 @@ impl Session {
                 self.connection.rollback().map_err(|e| self.place.error(&e, "begin a transaction")).map(|()| None)
             }
         }
-    }
-
-    /// How many rows a table has; `None` where there is none.
-    fn rows_of(&mut self, name: &str) -> Result<Option<u64>> {
-        if !self.exists(name)? {
-            return Ok(None);
-        }
-        let sql = format!("SELECT count(*) FROM {}", self.table(name));
-        self.number(&sql).map(Some)
-    }
-
-    fn text(&mut self, sql: &str) -> Result<Option<String>> {
-        let batches = self.query(sql)?;
-        let Some(batch) = batches.iter().find(|b| b.num_rows() > 0) else { return Ok(None) };
-        let column = arrow::compute::cast(batch.column(0), &DataType::Utf8);
-        let column = column.wrap(Kind::Unexpected, || "the database answered with no text".to_owned())?;
-        Ok(column.as_string::<i32>().iter().next().flatten().map(str::to_owned))
     }
 }

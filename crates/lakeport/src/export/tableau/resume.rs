@@ -56,7 +56,7 @@ impl Tableau {
             let me = self.server.session(repeats).await?.user.clone();
             receipt.described = receipt.described.take().map(|now| recalled(now, taken, &me));
         }
-        if !same(&found, receipt) {
+        if !receipt.repeats(&found) {
             // It stays until this publish has a receipt of its own: what it stands for has not become any surer.
             repeats.note("publish: a former publish of something else was cut off; it is not taken up".to_owned());
             return Ok(Left::All);
@@ -118,11 +118,6 @@ impl Tableau {
     }
 }
 
-/// Whether a receipt on disk is one of the publish that is about to be made.
-fn same(found: &Receipt, now: &Receipt) -> bool {
-    found.content.is_some() && (&found.content, found.mode) == (&now.content, now.mode) && one_place(found, now)
-}
-
 /// Whether two receipts are about one data source.
 fn one_place(found: &Receipt, now: &Receipt) -> bool {
     let of = |r: &Receipt| (r.name.clone(), r.place.clone(), r.server.clone());
@@ -141,7 +136,7 @@ fn adopt(receipt: &mut Receipt, found: &Receipt) {
 ///
 /// Only where a second one would double rows, or be refused, is it looked at: else it is simply done again.
 fn landed(order: &Order<'_>, found: &Receipt, receipt: &mut Receipt, repeats: &mut Repeats) -> Left {
-    if !matches!(order.mode, Mode::Append | Mode::Create) || !same(found, receipt) {
+    if !matches!(order.mode, Mode::Append | Mode::Create) || !receipt.repeats(found) {
         return Left::All;
     }
     match &order.before {
@@ -250,12 +245,13 @@ mod tests {
             ..Receipt::default()
         };
         let now = receipt("rows 12", "p1");
-        assert!(same(&receipt("rows 12", "p1"), &now));
+        assert!(now.repeats(&receipt("rows 12", "p1")));
         for other in [receipt("12", "p1"), receipt("rows 12", "p2"), receipt("rows 13", "p1")] {
-            assert!(!same(&other, &now), "{other:?}");
+            assert!(!now.repeats(&other), "{other:?}");
         }
-        assert!(!same(&Receipt { mode: Mode::Append, ..now.clone() }, &now));
-        assert!(!same(&Receipt { content: None, ..now.clone() }, &Receipt { content: None, ..now }));
+        assert!(!now.repeats(&Receipt { mode: Mode::Append, ..now.clone() }));
+        let unknown = Receipt { content: None, ..now };
+        assert!(!unknown.repeats(&unknown));
     }
 
     #[test]
