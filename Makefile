@@ -3,17 +3,20 @@
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lakeport
 # Compiled dependencies lie outside the checkout, so that the next checkout finds them again.
 export CARGO_TARGET_DIR ?= $(CACHE)/target
-VENV := $(CACHE)/venv-$(shell sha256sum requirements-dev.txt | cut -c1-12)
+# A virtual environment belongs to one Python: made over by another one it is neither's.
+PYTHON := $(shell python3 -c "import sys; print(sys.base_prefix, sys.version)" 2>/dev/null)
+key = $(shell { echo "$(PYTHON)"; cat /dev/null $(1); } | sha256sum | cut -c1-12)
+VENV := $(CACHE)/venv-$(call key,requirements-dev.txt)
 export LAKEPORT_PYTHON ?= $(VENV)/bin/python
 # The peers of the benchmarks, apart from what the tests need.
-BENCH_VENV := $(CACHE)/bench-$(shell cat requirements-dev.txt requirements-bench.txt | sha256sum | cut -c1-12)
+BENCH_VENV := $(CACHE)/bench-$(call key,requirements-dev.txt requirements-bench.txt)
 export LAKEPORT_BENCH_PYTHON ?= $(BENCH_VENV)/bin/python
 # The tests of the Spark engine start a server from here.
-SPARK_VENV := $(CACHE)/spark-$(shell sha256sum requirements-spark.txt | cut -c1-12)
+SPARK_VENV := $(CACHE)/spark-$(call key,requirements-spark.txt)
 export LAKEPORT_SPARK_PYTHON ?= $(SPARK_VENV)/bin/python
 # Speaks the same protocol; apart from PySpark, whose version it would otherwise look at.
 SAIL_VERSION := 0.7.2
-SAIL_HOME := $(CACHE)/sail-$(SAIL_VERSION)
+SAIL_HOME := $(CACHE)/sail-$(SAIL_VERSION)-$(call key)
 export LAKEPORT_SAIL ?= $(SAIL_HOME)/bin/sail
 # The newest that runs on the Node.js of Debian 12.
 AZURITE_VERSION := 3.35.0
@@ -48,25 +51,26 @@ own:
 	@mkdir -p $(CARGO_TARGET_DIR)
 	@[ "$$(cat $(CARGO_TARGET_DIR)/checkout 2>/dev/null)" = "$(CURDIR)" ] || { find crates -type f -exec touch {} + && echo "$(CURDIR)" >$(CARGO_TARGET_DIR)/checkout; }
 
-$(VENV)/ready: requirements-dev.txt
-	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+# Its name tells what it holds, so that only what was cut off is made again: from nothing.
+$(VENV)/ready:
+	@python3 -m venv --clear $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv --clear $(VENV); }
 	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
-$(BENCH_VENV)/ready: requirements-bench.txt requirements-dev.txt | $(VENV)/ready
-	@python3 -m venv $(BENCH_VENV)
+$(BENCH_VENV)/ready: | $(VENV)/ready
+	@python3 -m venv --clear $(BENCH_VENV)
 	@$(BENCH_VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
 
 # Only the tests need them: Spark, and the Java it runs on.
-$(SPARK_VENV)/ready: requirements-spark.txt | $(VENV)/ready
+$(SPARK_VENV)/ready: | $(VENV)/ready
 	@command -v java >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless; }
-	@python3 -m venv $(SPARK_VENV)
+	@python3 -m venv --clear $(SPARK_VENV)
 	@$(SPARK_VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements-spark.txt
 	@touch $@
 
 $(SAIL_HOME)/ready: | $(VENV)/ready
-	@python3 -m venv $(SAIL_HOME)
+	@python3 -m venv --clear $(SAIL_HOME)
 	@$(SAIL_HOME)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check pysail==$(SAIL_VERSION)
 	@touch $@
 
