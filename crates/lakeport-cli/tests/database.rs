@@ -170,6 +170,25 @@ fn modes(desk: &Desk, base: &Base) {
     assert_eq!(rows(desk, base, "select count(*) from \"T\""), serde_json::json!([[4]]));
     run(desk, &["ls", "db"]).ok().says("T").says("table");
     run(desk, &["check", "db"]).ok().says("ready");
+    // The first time it is no different: nothing comes to be that the second time would refuse.
+    let first =
+        |file: &str, more: &[&str]| run(desk, &[&["run", "--from", file, "--to", "db:N", "--mode", "upsert"], more].concat());
+    first("two.parquet", &[]).fails(2, "E120").says("--key");
+    first("two.parquet", &["--key", "nope"]).fails(2, "E120").says("`nope`");
+    first("twice.parquet", &["--key", "k"]).fails(6, "E204").says("more than one row");
+    // Keys of several columns, parts of which are NULL: large enough that comparing each row with each would not end.
+    desk.parquet("many.parquet", "{'a': [None if i % 5 == 0 else i for i in range(60000)], 'b': [i % 7 or None for i in range(60000)], 'c': list(range(60000)), 'v': ['old'] * 60000}");
+    desk.parquet("some.parquet", "{'a': [None if i % 5 == 0 else i for i in range(0, 120000, 2)], 'b': [i % 7 or None for i in range(0, 120000, 2)], 'c': list(range(0, 120000, 2)), 'v': ['new'] * 60000}");
+    for mode in ["upsert", "delete-insert"] {
+        run(desk, &["run", "--from", "many.parquet", "--to", "db:M"]).ok();
+        run(desk, &["run", "--from", "some.parquet", "--to", "db:M", "--mode", mode, "--key", "a,b,c"]).ok();
+        let count = "select v, count(*), count(distinct c), sum(c) from \"M\" group by v order by v";
+        let evens = (0..60_000u64).map(|i| 2 * i).sum::<u64>();
+        let odds = (0..30_000u64).map(|i| 2 * i + 1).sum::<u64>();
+        let told = rows(desk, base, count).to_string().replace('"', "");
+        assert_eq!(told, format!("[[new,60000,60000,{evens}],[old,30000,30000,{odds}]]"));
+    }
+    judge(desk, "judge_database", &["do", &base.uri, "drop table \"M\""]);
     // Nothing of a staging table stays, whatever happened.
     let left = run(desk, &["ls", "db", "--json"]).ok().json();
     assert_eq!(left["entries"].as_array().unwrap().len(), 1, "{left}");
@@ -267,9 +286,9 @@ impl Breaker {
     }
 }
 
-/// How many receipts of unfinished publishes there are.
-fn receipts(desk: &Desk) -> usize {
-    desk.files().iter().filter(|f| f.starts_with(".lakeport/state/publish/")).count()
+/// The receipts of unfinished publishes.
+fn receipts(desk: &Desk) -> Vec<String> {
+    desk.files().into_iter().filter(|f| f.starts_with(".lakeport/state/publish/")).collect()
 }
 
 #[test]
@@ -296,8 +315,14 @@ fn rows_whose_commit_was_cut_off_are_there_once() {
     breaker.breaks(Breaker::AFTER);
     publish("db:T", "append").fails(5, "E150").says("nothing is added twice");
     appended(6);
-    assert_eq!(receipts(&desk), 1);
+    let [kept] = &receipts(&desk)[..] else { panic!("one receipt") };
     breaker.breaks(Breaker::NEVER);
+    // A restored copy gives the number to another transaction.
+    let receipt = std::fs::read_to_string(desk.path().join(kept)).unwrap();
+    assert!(receipt.contains('@'), "{receipt}");
+    desk.write(kept, receipt.replace('@', "@1"));
+    publish("db:T", "append").fails(5, "E154").says("it is not known whether they are there");
+    desk.write(kept, receipt);
     publish("db:T", "append").ok().says("of a former run was committed, nothing was sent again");
     appended(6);
     // Which was told: the next one is another.
@@ -309,7 +334,7 @@ fn rows_whose_commit_was_cut_off_are_there_once() {
     breaker.breaks(Breaker::NEVER);
     publish("db:New", "create").ok().says("nothing was sent again");
     publish("db:New", "create").fails(2, "E129");
-    assert_eq!((count("New"), receipts(&desk)), (serde_json::json!([[2]]), 0));
+    assert_eq!((count("New"), receipts(&desk).len()), (serde_json::json!([[2]]), 0));
 }
 
 #[test]
@@ -353,6 +378,68 @@ fn where_no_database_can_be_asked_a_person_is() {
     std::fs::write(&path, &receipt).unwrap();
     run(&desk, &["run", "--from", "k.parquet", "--to", "db:T"]).ok();
     assert_eq!(count(&desk), 1000);
+}
+
+/// Holds a lock on a table for as long as it lives.
+struct Held(Child);
+
+impl Held {
+    fn by(base: &Base, sql: &str) -> Self {
+        let mut holder = python();
+        let script = format!("{}/tests/judge_database.py", env!("CARGO_MANIFEST_DIR"));
+        holder.arg(script).args(["hold", &base.uri, sql]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = holder.spawn().unwrap();
+        let mut told = [0; 4];
+        holder.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"held");
+        Self(holder)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
+}
+
+#[test]
+fn a_table_in_use_is_not_waited_for_without_end() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'a': [1, 2, 3]}");
+    let publish = |mode: &str| run(&desk, &["run", "--from", "t.parquet", "--to", "db:T", "--mode", mode]);
+    let base = postgres();
+    desk.write("lakeport.toml", base.env.replace("/postgres\"", "/postgres?options=-c%20lock_timeout%3D400\""));
+    publish("full").ok();
+    let reader = Held::by(&base, "select count(*) from \"T\"");
+    publish("full").fails(5, "E155").says("lock timeout").says("run again when whoever reads");
+    // Rows can be added under its eyes.
+    publish("append").ok();
+    drop(reader);
+    publish("full").ok();
+    assert_eq!(rows(&desk, &base, "select count(*) from \"T\""), serde_json::json!([[3]]));
+
+    let base = sqlite(&desk);
+    desk.write("lakeport.toml", &base.env);
+    publish("full").ok();
+    let writer = Held::by(&base, "begin exclusive");
+    publish("append").fails(5, "E155").says("is locked");
+    drop(writer);
+    publish("append").ok();
+    assert_eq!(rows(&desk, &base, "select count(*) from \"T\""), serde_json::json!([[6]]));
+}
+
+#[test]
+fn a_secret_among_the_options_is_not_printed() {
+    let desk = Desk::new();
+    desk.parquet("t.parquet", "{'a': [1]}");
+    let base = sqlite(&desk);
+    desk.write("lakeport.toml", format!("{}options = {{ \"adbc.some.auth_token\" = {{ env = \"DB_PASSWORD\" }} }}\n", base.env));
+    let refused = run(&desk, &["run", "--from", "t.parquet", "--to", "db:T"]).fails(6, "E207").says("adbc.some.auth_token");
+    let report = run(&desk, &["report", "--json"]).stdout;
+    for text in [&refused.stdout, &refused.stderr, &report] {
+        assert!(!text.contains("p@ss/word"), "{text}");
+    }
+    assert!(refused.stderr.contains("[redacted]"), "{}", refused.stderr);
 }
 
 #[test]

@@ -4,6 +4,7 @@
     judge_database.py rows URI SQL        the rows of a query, as JSON
     judge_database.py count URI TABLE     how many rows a table, given as SQL names it, holds; null where there is none
     judge_database.py do URI SQL          runs a statement
+    judge_database.py hold URI SQL        runs a statement in a transaction that stays open until the input ends
     judge_database.py watch URI TABLE     counts rows again and again until its input ends; prints the distinct counts
 """
 
@@ -80,6 +81,15 @@ def do(uri, sql):
     connection.commit()
 
 
+def hold(uri, sql):
+    connection = connect(uri)
+    # psycopg's connection above commits each statement, Python's sqlite3 none.
+    connection.execute("begin") if uri.startswith("postgresql") else None
+    connection.execute(sql)
+    print("held", flush=True)
+    sys.stdin.read()
+
+
 def watch(uri, table):
     import threading
 
@@ -93,4 +103,4 @@ def watch(uri, table):
 
 
 if __name__ == "__main__":
-    {"compare": compare, "rows": rows, "count": count, "do": do, "watch": watch}[sys.argv[1]](*sys.argv[2:])
+    {"compare": compare, "rows": rows, "count": count, "do": do, "hold": hold, "watch": watch}[sys.argv[1]](*sys.argv[2:])

@@ -6,14 +6,13 @@ use adbc_core::options::{AdbcVersion, OptionConnection, OptionDatabase, OptionVa
 use adbc_core::{Database, Driver, Optionable};
 use adbc_driver_manager::{ManagedConnection, ManagedDriver};
 
-use super::Place;
+use super::place::Place;
 use crate::error::{Error, Kind, Result};
 
 /// Opens a connection in which nothing is visible to others before it is committed.
 pub(super) fn connect(place: &Place) -> Result<ManagedConnection> {
     let mut driver = load(&place.driver)?;
-    let uri = place.uri_with_password();
-    let mut options = vec![(OptionDatabase::Uri, OptionValue::String(uri))];
+    let mut options = vec![(OptionDatabase::Uri, OptionValue::String(place.address()))];
     options.extend(place.options.iter().map(|(k, v)| (OptionDatabase::Other(k.clone()), OptionValue::String(v.clone()))));
     let database = driver.new_database_with_opts(options).map_err(|e| place.error(&e, "connect to the database"))?;
     let mut connection = database.new_connection().map_err(|e| place.error(&e, "connect to the database"))?;

@@ -1,15 +1,14 @@
 //! Rows are added once: what became of a commit that was cut off is found out, and never guessed.
 //!
 //! Before the commit the receipt goes to disk, with what will tell whether it landed. PostgreSQL keeps what became of a
-//! transaction (`txid_status`, since version 10) and is asked for it; of other databases only a person can tell, who is told
-//! how many rows there were.
+//! transaction (`txid_status`, since version 10) and is asked for it, as long as it is the same cluster on the same timeline; of
+//! other databases, and of a restored one, only a person can tell, who is told how many rows there were.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use adbc_core::Connection;
-
-use super::Session;
+use super::modes;
+use super::session::Session;
 use crate::convert::Written;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Mode, Publish, Receipt, Stage};
@@ -37,18 +36,19 @@ pub(super) fn publish(session: &mut Session, file: &Written, how: &Publish, mut 
             receipt.updated_before = Some(session.count(&how.name)?.to_string());
         }
     }
-    session.publish(&file.path, how)?;
+    modes::publish(session, &file.path, how)?;
     if let Some(path) = kept {
         Receipt { stage: Stage::Committed, ..receipt.clone() }.save(path)?;
     }
     if let Err(e) = session.commit() {
         // A file's own library knows what it did; what a server did, its answer tells or nobody.
-        if let Some(path) = kept.filter(|_| session.is_sqlite()) {
+        if let Some(path) = kept.filter(|_| session.place.is_sqlite()) {
             let _ = std::fs::remove_file(path);
         }
         return Err(match &receipt.job {
             Some(transaction) => e.help(format!(
-                "run again: the server is asked what became of transaction {transaction}, and nothing is added twice"
+                "run again: the server is asked what became of transaction {}, and nothing is added twice",
+                number(transaction)
             )),
             None => e,
         });
@@ -82,11 +82,11 @@ fn former(session: &mut Session, path: &Path, now: &mut Receipt) -> Result<Optio
         (Stage::Published, _) => Some("publish: a former run had published the same and failed afterwards".to_owned()),
         (Stage::Committed, None) => return Err(unproven(session, &found, path)),
         (Stage::Committed, Some(transaction)) => match outcome(session, transaction)?.as_deref() {
-            Some("committed") => Some(format!("publish: transaction {transaction} of a former run was committed")),
+            Some("committed") => Some(format!("publish: transaction {} of a former run was committed", number(transaction))),
             Some("aborted") => None,
             Some(_) => {
-                let e =
-                    Error::new(Kind::JobUnfinished, format!("transaction {transaction} of a former run is still in progress"));
+                let message = format!("transaction {} of a former run is still in progress", number(transaction));
+                let e = Error::new(Kind::JobUnfinished, message);
                 return Err(e.help("run again when it has ended").during("publish"));
             }
             None => return Err(unproven(session, &found, path)),
@@ -95,9 +95,19 @@ fn former(session: &mut Session, path: &Path, now: &mut Receipt) -> Result<Optio
     Ok(landed.map(|landed| landed + ", nothing was sent again"))
 }
 
+/// The number alone, for people.
+fn number(transaction: &str) -> &str {
+    transaction.split('@').next().unwrap_or(transaction)
+}
+
 /// What became of a transaction, once it has ended: `committed` or `aborted`; `None` where the server no longer knows.
 fn outcome(session: &mut Session, transaction: &str) -> Result<Option<String>> {
-    let Ok(number) = transaction.parse::<u64>() else { return Ok(None) };
+    let line = transaction.split_once('@').map(|(_, line)| line);
+    let Ok(number) = number(transaction).parse::<u64>() else { return Ok(None) };
+    // A copy of this database, or a standby that took over, gives the same numbers to other transactions.
+    if session.timeline()?.as_deref() != line {
+        return Ok(None);
+    }
     let began = Instant::now();
     loop {
         let status = match session.text(&format!("SELECT txid_status({number})")) {
@@ -126,18 +136,16 @@ fn unproven(session: &mut Session, found: &Receipt, path: &Path) -> Error {
 }
 
 impl Session {
-    /// The number by which PostgreSQL tells later what became of this transaction.
+    /// What PostgreSQL is asked later to tell what became of this transaction: its number, and in which history of which cluster.
     fn transaction(&mut self) -> Result<Option<String>> {
-        if !self.place.driver.contains("postgres") {
-            return Ok(None);
-        }
-        match self.number("SELECT txid_current()") {
-            Ok(number) => Ok(Some(number.to_string())),
-            // One of the many that speak its protocol only; the statement that failed has ended the transaction.
-            Err(e) => {
-                tracing::debug!("the server numbers no transactions: {}", e.message());
-                self.connection.rollback().map_err(|e| self.place.error(&e, "begin a transaction")).map(|()| None)
-            }
-        }
+        let line = self.timeline()?;
+        let number = self.offered("SELECT txid_current()::text")?;
+        Ok(number.map(|number| line.map_or_else(|| number.clone(), |line| format!("{number}@{line}"))))
+    }
+
+    /// The cluster and its timeline, where they are told; a restored copy or a new primary is on another one.
+    fn timeline(&mut self) -> Result<Option<String>> {
+        let wal = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+        self.offered(&format!("SELECT system_identifier::text || '/' || {wal} FROM pg_control_system()"))
     }
 }
