@@ -1,7 +1,7 @@
 //! CSV files: which columns they have and of which types, decided from every row.
 //!
-//! A file is comma-separated with a header line, quoted with `"`, in UTF-8. An empty field is NULL, a quoted empty field
-//! (`""`) too: the reader does not tell them apart. Columns of several files are matched by name; one that a file lacks is
+//! A file is comma-separated with a header line, quoted with `"`, in UTF-8. An empty field is NULL, a quoted one (`""`) is the text
+//! without letters in a column of text and NULL in others. Columns of several files are matched by name; one that a file lacks is
 //! NULL there. A row with more or fewer fields than its header stops the run and is named by file and line; so does a
 //! quote that is never closed, or closed in the middle of its field.
 
@@ -18,6 +18,10 @@ use super::bytes;
 use super::evidence::Evidence;
 use super::layout::{DataFile, Layout};
 
+mod empties;
+
+pub(super) use empties::{Empties, put};
+
 /// The most bytes one row may have, and the places of its fields: far more than the longest text anybody puts into a table,
 /// and little enough to be in memory where a quote was left open.
 const ROW_BYTES: usize = 64 << 20;
@@ -31,6 +35,8 @@ pub(super) struct Found {
     pub(super) schema: SchemaRef,
     /// The header of each file, in the order of the layout; empty where the file is.
     pub(super) headers: Vec<Vec<String>>,
+    /// Whether a file holds quoted fields without letters.
+    pub(super) empties: Vec<bool>,
     /// Rows of each file.
     pub(super) rows: Vec<u64>,
 }
@@ -38,17 +44,18 @@ pub(super) struct Found {
 /// Reads every file once, to the end.
 pub(super) async fn look(layout: &Layout) -> Result<Found> {
     let mut columns = Columns::default();
-    let (mut headers, mut rows) = (Vec::new(), Vec::new());
+    let (mut headers, mut empties, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for file in &layout.files {
         let shown = layout.show(file);
         let read = one(layout, file, &mut columns).await.map_err(|e| e.at("file", &shown))?;
         headers.push(read.header);
+        empties.push(read.quotes.empties);
         rows.push(read.rows);
     }
     if columns.names.is_empty() {
         return Err(Error::new(Kind::SourceEmpty, "the files are empty: not even a header line is there"));
     }
-    Ok(Found { schema: columns.schema(), headers, rows })
+    Ok(Found { schema: columns.schema(), headers, empties, rows })
 }
 
 /// The columns of all files by name, in the order they were first met.
@@ -219,6 +226,8 @@ struct Quotes {
     line: u64,
     /// The byte before the next input.
     before: u8,
+    /// Whether two quotes stood side by side, as they do in a quoted field without letters, and elsewhere.
+    empties: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +241,7 @@ enum Quoting {
 
 impl Default for Quotes {
     fn default() -> Self {
-        Self { state: Quoting::Outside, line: 1, before: b'\n' }
+        Self { state: Quoting::Outside, line: 1, before: b'\n', empties: false }
     }
 }
 
@@ -248,6 +257,8 @@ impl Quotes {
         // Where in the input the quoted field began, unless it was before.
         let mut began = None;
         if self.state == Quoting::Half {
+            // The first of the two may have opened the field.
+            self.empties |= ends_field(input[0]);
             self.state = match input[0] {
                 b'"' => quotes.next().map_or(Quoting::Outside, |_| Quoting::Inside),
                 byte if ends_field(byte) => Quoting::Outside,
@@ -267,7 +278,10 @@ impl Quotes {
                 Some(b'"') => {
                     quotes.next();
                 }
-                Some(byte) if ends_field(*byte) => self.state = Quoting::Outside,
+                Some(byte) if ends_field(*byte) => {
+                    self.empties |= at.checked_sub(1).is_none_or(|before| input[before] == b'"');
+                    self.state = Quoting::Outside;
+                }
                 Some(byte) => {
                     let opened = began.map_or(self.line, |from| line + line_ends(&input[..from]));
                     return Err(goes_on(opened, line + line_ends(&input[..at]), *byte));
@@ -286,7 +300,8 @@ impl Quotes {
     /// # Errors
     ///
     /// A quoted field that is still open.
-    fn end(&self) -> Result<()> {
+    fn end(&mut self) -> Result<()> {
+        self.empties |= self.state == Quoting::Half;
         if self.state != Quoting::Inside {
             return Ok(());
         }

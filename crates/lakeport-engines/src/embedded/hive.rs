@@ -18,7 +18,8 @@ pub(super) fn pair(segment: &str) -> Option<(String, Option<String>)> {
     if key.is_empty() {
         return None;
     }
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    // What is encoded and no UTF-8 stays as it is written: two values must not become one.
+    let decode = |text: &str| percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), |t| t.into_owned());
     Some((decode(key), (value != NULL_NAME).then(|| decode(value))))
 }
 
@@ -88,6 +89,7 @@ mod tests {
 
     #[test]
     fn names_are_decoded_and_the_default_name_is_null() {
+        assert_eq!(pair("k=caf%E9"), Some(("k".into(), Some("caf%E9".into()))));
         assert_eq!(pair("city=S%C3%A3o%20Paulo"), Some(("city".into(), Some("São Paulo".into()))));
         assert_eq!(pair("city=__HIVE_DEFAULT_PARTITION__"), Some(("city".into(), None)));
         assert_eq!(pair("a=b=c"), Some(("a".into(), Some("b=c".into()))));

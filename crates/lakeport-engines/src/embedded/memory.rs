@@ -9,6 +9,7 @@ use datafusion::prelude::SessionContext;
 use lakeport::error::{Kind, Result, Wrap};
 use lakeport::limits::Limits;
 
+use super::exact::Exact;
 use super::pool::Pool;
 use super::spill::Spill;
 
@@ -43,11 +44,16 @@ pub(super) fn session(limits: &Limits, runtime: Arc<RuntimeEnv>, joins: Joins) -
     // What a file declares is what the target sees: no views where the file has plain text.
     options.execution.parquet.schema_force_view_types = false;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // `1.1` is what it says, and no double beside it.
+    options.sql_parser.parse_float_as_decimal = true;
+    // `now()` is an instant, and one that says no zone is in this one.
+    options.execution.time_zone = Some("+00:00".to_owned());
     // Each core's sort keeps a reserve for merging; together they must leave most of the pool to sorting.
     options.execution.sort_spill_reservation_bytes = MERGE_RESERVE.min(pool(limits) / (16 * cores));
     options.optimizer.prefer_hash_join = joins == Joins::Hash;
-    let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
-    SessionContext::new_with_state(state)
+    let mut state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    state.expr_planners().get_or_insert_default().push(Arc::new(Exact));
+    SessionContext::new_with_state(state.build())
 }
 
 /// Rows of a batch, in proportion to the pool.

@@ -16,6 +16,7 @@ mod bytes;
 mod csv;
 mod delta;
 mod evidence;
+mod exact;
 mod fault;
 mod hive;
 mod layout;
@@ -135,7 +136,7 @@ async fn logical(query: &Query, context: &SessionContext, tables: &mut Vec<Arc<L
     };
     let mut frame = DataFrame::new(context.state(), plan);
     if let Some(text) = &query.filter {
-        let condition = frame.parse_sql_expr(text).map_err(fault::sql)?;
+        let condition = sql::condition(text, frame.schema(), context)?;
         frame = frame.filter(condition).map_err(fault::sql)?;
     }
     if let Some(rows) = query.limit {

@@ -19,6 +19,11 @@ use super::layout::{DataFile, Layout};
 /// The most bytes one line may have; a longer one is a document of its own rather than a row, and would have to be in memory.
 const LINE_BYTES: usize = 64 << 20;
 
+/// How deep values may be nested: more overflows the stacks of those who walk through types.
+const DEEPEST: usize = 64;
+/// The most keys that objects of one place may have between them.
+const MOST_KEYS: usize = 16_384;
+
 /// What all NDJSON files of a table say together.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -122,7 +127,7 @@ fn object(line: &[u8], shape: &mut Shape) -> Result<bool> {
     serde_json::from_slice::<IgnoredAny>(line)
         .map_err(|e| Error::new(Kind::SourceUnreadable, "the line is not one whole JSON object").because(e))?;
     ensure_object(line)?;
-    Walk { text: line, at: 0 }.value(shape, &mut Vec::new())?;
+    Walk { text: line, at: 0, depth: 0, met: Vec::new() }.value(shape, &mut Vec::new())?;
     Ok(true)
 }
 
@@ -173,11 +178,19 @@ fn fields_of(fields: &[(String, Shape)]) -> Fields {
 struct Walk<'a> {
     text: &'a [u8],
     at: usize,
+    depth: usize,
+    /// The fields met in each object that is open, one object's behind the other's.
+    met: Vec<usize>,
 }
 
 impl Walk<'_> {
     fn value(&mut self, shape: &mut Shape, path: &mut Vec<String>) -> Result<()> {
         let start = self.skip_space();
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(Error::new(Kind::SourceUnreadable, format!("values are nested more than {DEEPEST} deep"))
+                .help("write what lies so deep as text"));
+        }
         match self.text.get(start) {
             Some(b'{') => {
                 shape.fields.get_or_insert_with(Vec::new);
@@ -206,14 +219,16 @@ impl Walk<'_> {
                 shape.plain.number(text);
             }
         }
+        self.depth -= 1;
         mixed(shape, path)
     }
 
     fn members(&mut self, shape: &mut Shape, path: &mut Vec<String>) -> Result<()> {
         self.at += 1;
         let fields = shape.fields.get_or_insert_with(Vec::new);
+        let first = self.met.len();
         // Objects of one file mostly have their keys in one order, so the next is looked for where it was.
-        let mut guess = 0;
+        let (mut guess, mut behind) = (0, 0);
         while self.text.get(self.skip_space()) != Some(&b'}') {
             let raw = self.string();
             let key: String =
@@ -227,7 +242,19 @@ impl Walk<'_> {
                     fields.len() - 1
                 }),
             };
+            if fields.len() > MOST_KEYS {
+                return Err(Error::new(Kind::SourceUnreadable, format!("objects have more than {MOST_KEYS} different keys"))
+                    .help("keys that are values make no columns: write them as an array of objects with a key and a value"));
+            }
+            // A field behind all that were met cannot have been there before.
+            let again = at < behind && self.met[first..].contains(&at);
+            if again {
+                return Err(Error::new(Kind::DuplicateColumn, format!("the key `{key}` stands twice in one object"))
+                    .help("leave one of the two"));
+            }
+            self.met.push(at);
             guess = at + 1;
+            behind = behind.max(guess);
             path.push(key);
             self.value(&mut fields[at].1, path)?;
             path.pop();
@@ -235,6 +262,7 @@ impl Walk<'_> {
                 self.at += 1;
             }
         }
+        self.met.truncate(first);
         self.at += 1;
         Ok(())
     }
@@ -325,6 +353,22 @@ mod tests {
         assert_eq!(types(&[r#"[{"a": 1}]"#]).unwrap_err().kind(), Kind::SourceUnreadable);
         assert_eq!(types(&[r#"{"a": 1} {"a": 2}"#]).unwrap_err().kind(), Kind::SourceUnreadable);
         assert_eq!(types(&[r#"{"a": 1}"#, r#"{"a": {"b": 1}}"#]).unwrap_err().kind(), Kind::SchemaConflict);
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(types(&[&nested(60)]).is_ok());
+        assert_eq!(types(&[&nested(90)]).unwrap_err().kind(), Kind::SourceUnreadable);
+        assert_eq!(types(&[&nested(100_000)]).unwrap_err().kind(), Kind::SourceUnreadable);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_in_one_object_is_refused() {
+        for line in
+            [r#"{"a": 1, "a": "x"}"#, r#"{"a": 1, "b": 2, "a": 3}"#, r#"{"o": {"x": 1, "x": 1}}"#, r#"{"l": [{"x": 1, "x": 2}]}"#]
+        {
+            assert_eq!(types(&[r#"{"b": 1}"#, line]).unwrap_err().kind(), Kind::DuplicateColumn, "{line}");
+        }
+        // In any order, and in several objects, it is no double.
+        types(&[r#"{"a": 1, "b": 2}"#, r#"{"b": 1, "a": {"a": 1, "b": 2}}"#]).unwrap_err();
+        types(&[r#"{"a": 1, "b": [{"a": 1, "b": 2}, {"b": 1, "a": 2}]}"#, r#"{"b": null, "a": 1}"#]).unwrap();
     }
 
     #[test]

@@ -20,10 +20,10 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use lakeport::error::{Error, Kind, Result, Wrap};
 use object_store::ObjectStoreExt;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
-use parquet::arrow::parquet_to_arrow_schema;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, parquet_to_arrow_schema};
 use parquet::basic::{Compression, ConvertedType, LogicalType, Type as PhysicalType};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{FileMetaData, ParquetMetaData};
 use parquet::schema::types::Type;
 
 pub(super) use self::reader::Files;
@@ -149,6 +149,7 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
         .map_err(|e| fault::reading(e, Kind::SourceUnreadable, damaged()))?;
     let about = metadata.file_metadata();
     let own = parquet_to_arrow_schema(about.schema_descr(), about.key_value_metadata()).wrap(Kind::SourceUnreadable, damaged)?;
+    ensure_no_months(about)?;
     let read_as = int96::read_as(about, &own, layout.log.is_some());
     let (own, retyped) = (Arc::new(own), read_as.is_some());
     let rows = u64::try_from(about.num_rows()).wrap(Kind::SourceUnreadable, damaged)?;
@@ -158,6 +159,19 @@ async fn read_footer(layout: &Layout, file: &DataFile, runtime: &RuntimeEnv) -> 
     let peculiar = peculiar(&metadata);
     let schema = read_as.map_or(own, Arc::new);
     Ok(Footer { schema, retyped, physical: about.schema_descr().root_schema_ptr(), rows, bytes, columns, peculiar })
+}
+
+/// Refuses columns of Parquet's own INTERVAL: of months, days and milliseconds the reader takes the last two. Arrow says of its intervals
+/// which of them they are.
+fn ensure_no_months(about: &FileMetaData) -> Result<()> {
+    let tells = about.key_value_metadata().is_some_and(|pairs| pairs.iter().any(|pair| pair.key == ARROW_SCHEMA_META_KEY));
+    let columns = about.schema_descr().columns().iter();
+    match columns.into_iter().find(|c| !tells && c.converted_type() == ConvertedType::INTERVAL) {
+        Some(column) => Err(Error::new(Kind::Unsupported, "a Parquet INTERVAL cannot be read: its months would be lost")
+            .help("have the column written as text, or as numbers of months and days")
+            .at("column", column.path().string())),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a footer whose length is a lie; the decoder trusts it and overflows.

@@ -9,13 +9,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use datafusion::prelude::{SQLOptions, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Statement as SqlStatement, visit_expressions_mut, visit_relations,
-    visit_relations_mut,
+    Expr, ExprWithAlias, Ident, ObjectName, ObjectNamePart, Statement as SqlStatement, Value, visit_expressions_mut,
+    visit_relations, visit_relations_mut,
 };
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use lakeport::error::{Error, Kind, Result};
 use lakeport::source::{Location, Query};
 
@@ -37,8 +40,9 @@ pub(super) struct Parsed {
 pub(super) fn parse(text: &str, context: &SessionContext) -> Result<Parsed> {
     let state = context.state();
     let dialect = state.config().options().sql_parser.dialect;
-    let statement = state.sql_to_statement(text, &dialect).map_err(fault::sql)?;
-    let Statement::Statement(inner) = &statement else { return Err(only_reads()) };
+    let mut statement = state.sql_to_statement(text, &dialect).map_err(fault::sql)?;
+    let Statement::Statement(inner) = &mut statement else { return Err(only_reads()) };
+    let _: ControlFlow<()> = visit_expressions_mut(inner.as_mut(), spell_out);
     if !matches!(inner.as_ref(), SqlStatement::Query(_)) {
         return Err(only_reads());
     }
@@ -51,6 +55,28 @@ pub(super) fn parse(text: &str, context: &SessionContext) -> Result<Parsed> {
         ControlFlow::Continue(())
     });
     Ok(Parsed { statement, names })
+}
+
+/// Reads a condition on rows of this schema.
+pub(super) fn condition(text: &str, schema: &DFSchema, context: &SessionContext) -> Result<LogicalExpr> {
+    let state = context.state();
+    let dialect = state.config().options().sql_parser.dialect;
+    let mut written = state.sql_to_expr(text, &dialect).map_err(fault::sql)?;
+    let _: ControlFlow<()> = visit_expressions_mut(&mut written, spell_out);
+    state.create_logical_expr_from_sql_expr(ExprWithAlias { expr: written, alias: None }, schema).map_err(fault::sql)
+}
+
+/// Makes a double of a number with an exponent, which is one by SQL's own definition; the engine would count its digits.
+fn spell_out(expr: &mut Expr) -> ControlFlow<()> {
+    if let Expr::Value(value) = expr
+        && let Value::Number(text, _) = &value.value
+        && text.contains(['e', 'E'])
+        && let Ok(mut parser) = Parser::new(&GenericDialect {}).try_with_sql(&format!("CAST('{text}' AS DOUBLE)"))
+        && let Ok(double) = parser.parse_expr()
+    {
+        *expr = double;
+    }
+    ControlFlow::Continue(())
 }
 
 impl Parsed {

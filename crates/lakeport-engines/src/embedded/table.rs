@@ -61,18 +61,18 @@ impl LakeTable {
         let runtime = context.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&layout.place.store));
         let found = understand(&layout, &runtime).await.map_err(|e| e.at("source", &location.url).during("open source"))?;
-        let Understood { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar, headers } = found;
+        let Understood { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar, headers, empties } = found;
         if layout.log.is_none() {
             ensure_doubled_everywhere(&layout, &doubled, &rows)
                 .map_err(|e| e.at("source", &location.url).during("open source"))?;
         }
         drop_doubled_partitions(&mut layout, &schema);
-        let (mut headers, mut read_as) = (headers.into_iter(), read_as.into_iter());
+        let (mut headers, mut empties, mut read_as) = (headers.into_iter(), empties.into_iter(), read_as.into_iter());
         let files = layout.files.iter().map(|file| {
-            let header = headers.next().unwrap_or_default();
+            let (header, empties) = (headers.next().unwrap_or_default(), empties.next().unwrap_or_default());
             let mut partitioned = PartitionedFile::new_from_meta(file.meta.clone())
                 .with_partition_values(file.values.clone())
-                .with_extension(TextFile { packing: file.packing, header, shown: layout.show(file) });
+                .with_extension(TextFile { packing: file.packing, header, empties, shown: layout.show(file) });
             partitioned.arrow_schema = read_as.next().flatten();
             partitioned
         });
@@ -239,33 +239,35 @@ struct Understood {
     peculiar: Option<String>,
     /// The header of each CSV file.
     headers: Vec<Vec<String>>,
+    /// Whether a CSV file holds quoted fields without letters.
+    empties: Vec<bool>,
 }
 
 async fn understand(layout: &Layout, runtime: &RuntimeEnv) -> Result<Understood> {
-    let (schema, rows, headers, doubled) = match layout.kind {
+    let (schema, rows, headers, empties, doubled) = match layout.kind {
         FileKind::Parquet => {
             let Footers { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar } =
                 parquet::footers(layout, runtime).await?;
-            let headers = Vec::new();
-            return Ok(Understood { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar, headers });
+            let (headers, empties) = (Vec::new(), Vec::new());
+            return Ok(Understood { schema, read_as, doubled, rows, bytes, columns, uniform, peculiar, headers, empties });
         }
         FileKind::Csv => {
             let found = csv::look(layout).await?;
             let doubled =
                 found.headers.iter().map(|header| hive::doubled(&layout.partitions, |name| header.iter().any(|own| own == name)));
             let doubled = doubled.collect();
-            (found.schema, found.rows, found.headers, doubled)
+            (found.schema, found.rows, found.headers, found.empties, doubled)
         }
         FileKind::Ndjson => {
             let found = ndjson::look(layout).await?;
             let doubled = doubled_keys(layout, &found.schema, &found.rows).await?;
-            (found.schema, found.rows, Vec::new(), doubled)
+            (found.schema, found.rows, Vec::new(), Vec::new(), doubled)
         }
     };
     let unpacked = |file: &DataFile| file.meta.size.saturating_mul(if file.packing == Packing::Plain { 1 } else { PACKED });
     let bytes = layout.files.iter().map(unpacked).collect();
     let (read_as, columns) = (Vec::new(), Vec::new());
-    Ok(Understood { schema, read_as, doubled, rows, bytes, columns, uniform: false, peculiar: None, headers })
+    Ok(Understood { schema, read_as, doubled, rows, bytes, columns, uniform: false, peculiar: None, headers, empties })
 }
 
 /// The keys in each NDJSON file that its directories name too; only where there are any is a file looked at by itself.

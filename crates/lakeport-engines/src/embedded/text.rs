@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ::bytes::Bytes;
 use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::PartitionedFile;
@@ -24,6 +24,7 @@ use futures::stream::BoxStream;
 use lakeport::error::{Error, Kind, Result};
 use object_store::ObjectStore;
 
+use super::csv::Empties;
 use super::layout::{FileKind, Packing};
 use super::{bytes, csv};
 
@@ -36,6 +37,8 @@ pub(super) struct TextFile {
     pub(super) packing: Packing,
     /// The columns in the file's order; empty for NDJSON and for empty files.
     pub(super) header: Vec<String>,
+    /// Whether a CSV file may hold quoted fields without letters.
+    pub(super) empties: bool,
     /// The file's name in errors.
     pub(super) shown: String,
 }
@@ -140,7 +143,7 @@ impl FileOpener for TextOpener {
             .cloned()
             .ok_or_else(|| DataFusionError::Internal("a text file without its description".to_owned()))?;
         let decoder = match self.kind {
-            FileKind::Csv => Decoder::csv(&about.header, &self.file_schema, &self.wanted, self.batch_rows),
+            FileKind::Csv => Decoder::csv(&about, &self.file_schema, &self.wanted, self.batch_rows),
             _ => Decoder::ndjson(&self.wanted, self.batch_rows),
         };
         let decoder = decoder.map_err(|e| broken(e, &about.shown))?;
@@ -177,13 +180,18 @@ impl Reading {
                     Some(chunk) => self.chunk = chunk.map_err(|e| DataFusionError::External(Box::new(e)))?,
                     None => self.ended = true,
                 }
+                self.decoder.look_ahead(&self.chunk, self.ended);
             }
             let taken = self.decoder.decode(&self.chunk).map_err(|e| broken(e, &self.shown))?;
             self.chunk = self.chunk.slice(taken..);
             // A decoder that takes nothing is full, or has all of the file; one may also stop after the header.
             if taken == 0 || self.ended {
                 let batch = self.decoder.flush().map_err(|e| broken(e, &self.shown))?;
-                return batch.map(|batch| self.decoder.shape(batch, &self.wanted)).transpose();
+                let Some(batch) = batch else {
+                    return self.decoder.ended().map(|()| None).map_err(|e| broken(e, &self.shown));
+                };
+                let batch = self.decoder.with_empties(batch).map_err(|e| broken(e, &self.shown))?;
+                return self.decoder.shape(batch, &self.wanted).map(Some);
             }
         }
     }
@@ -194,6 +202,12 @@ struct Decoder {
     inner: Inner,
     /// For each wanted column its place in the decoded batch; `None` where the file lacks it.
     places: Vec<Option<usize>>,
+    /// Where a CSV file holds empty texts, if it does.
+    empties: Option<Empties>,
+    /// The field that each decoded column is in the file.
+    fields: Vec<usize>,
+    /// Rows handed out, after the header line.
+    rows: u64,
 }
 
 enum Inner {
@@ -204,9 +218,14 @@ enum Inner {
 }
 
 impl Decoder {
-    fn csv(header: &[String], schema: &Schema, wanted: &Schema, rows: usize) -> std::result::Result<Self, ArrowError> {
+    fn new(inner: Inner, places: Vec<Option<usize>>) -> Self {
+        Self { inner, places, empties: None, fields: Vec::new(), rows: 0 }
+    }
+
+    fn csv(file: &TextFile, schema: &Schema, wanted: &Schema, rows: usize) -> std::result::Result<Self, ArrowError> {
+        let header = &file.header;
         if header.is_empty() {
-            return Ok(Self { inner: Inner::Nothing, places: Vec::new() });
+            return Ok(Self::new(Inner::Nothing, Vec::new()));
         }
         let mut projection = Vec::new();
         let places = wanted
@@ -221,13 +240,15 @@ impl Decoder {
             .collect();
         let schema = Arc::new(Schema::new(csv::file_fields(header, schema)));
         let builder = arrow::csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(rows);
-        Ok(Self { inner: Inner::Csv(Box::new(builder.with_projection(projection).build_decoder())), places })
+        let inner = Inner::Csv(Box::new(builder.with_projection(projection.clone()).build_decoder()));
+        let empties = file.empties.then(Empties::default);
+        Ok(Self { empties, fields: projection, ..Self::new(inner, places) })
     }
 
     fn ndjson(wanted: &SchemaRef, rows: usize) -> std::result::Result<Self, ArrowError> {
         // Columns of mixed kinds are text, as it stands in the file.
         let builder = arrow::json::ReaderBuilder::new(Arc::clone(wanted)).with_batch_size(rows).with_coerce_primitive(true);
-        Ok(Self { inner: Inner::Ndjson(builder.build_decoder()?), places: (0..wanted.fields().len()).map(Some).collect() })
+        Ok(Self::new(Inner::Ndjson(builder.build_decoder()?), (0..wanted.fields().len()).map(Some).collect()))
     }
 
     fn decode(&mut self, input: &[u8]) -> std::result::Result<usize, ArrowError> {
@@ -243,6 +264,45 @@ impl Decoder {
             Inner::Csv(decoder) => decoder.flush(),
             Inner::Ndjson(decoder) => decoder.flush(),
             Inner::Nothing => Ok(None),
+        }
+    }
+
+    /// Looks at what is going to be decoded.
+    fn look_ahead(&mut self, input: &[u8], ended: bool) {
+        if let Some(empties) = &mut self.empties {
+            empties.follow(input);
+            if ended {
+                empties.end();
+            }
+        }
+    }
+
+    /// Makes empty texts of the NULLs that are none, in columns of text.
+    fn with_empties(&mut self, batch: RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
+        let Some(empties) = &mut self.empties else { return Ok(batch) };
+        let first = 1 + self.rows;
+        self.rows += batch.num_rows() as u64;
+        let found = empties.before(first + batch.num_rows() as u64, first);
+        if found.is_empty() {
+            return Ok(batch);
+        }
+        let (schema, mut columns, _) = batch.into_parts();
+        for (column, field) in columns.iter_mut().zip(&self.fields).filter(|(c, _)| c.data_type() == &DataType::Utf8) {
+            let rows: Vec<usize> = found.iter().filter(|(_, at)| at == field).map(|(row, _)| *row).collect();
+            if !rows.is_empty() {
+                *column = csv::put(column, &rows)?;
+            }
+        }
+        RecordBatch::try_new(schema, columns)
+    }
+
+    /// Makes sure, at the end, that the rows were counted as they were decoded.
+    fn ended(&self) -> std::result::Result<(), ArrowError> {
+        match &self.empties {
+            Some(empties) if empties.rows() != 1 + self.rows => {
+                Err(ArrowError::CsvError(format!("{} rows were decoded of {}", self.rows, empties.rows().saturating_sub(1))))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int32Array, StringArray};
+use arrow::array::{
+    ArrayRef, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
 use lakeport::error::Kind;
 use lakeport::source::Query;
 
-use crate::lake::{Lake, batch, open, refused, rows, set};
+use crate::lake::{Lake, batch, columns, open, refused, rows, set};
 
 fn lake() -> Lake {
     let lake = Lake::new();
@@ -81,4 +83,89 @@ async fn sql_that_cannot_be_is_explained() {
     assert_eq!(refused(&query).await.kind(), Kind::SqlInvalid);
     let error = refused(&lake.sql("gold/flights", "select cast(carrier as int) from src")).await;
     assert_eq!(error.kind(), Kind::ValueRefused, "{error:?}");
+}
+
+#[tokio::test]
+async fn numbers_in_sql_are_what_they_say() {
+    let lake = Lake::new();
+    let cents = [109_883_727, 109_883_726, 240_891, 1747];
+    let columns_of: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int32Array::from(vec![1, 2, 3, 4]))),
+        ("d", Arc::new(Decimal128Array::from_iter_values(cents).with_precision_and_scale(18, 2).unwrap())),
+        ("f", Arc::new(Float64Array::from(vec![0.1, 0.123_456_789_012_345_67, 1e300, -5e-324]))),
+    ];
+    lake.parquet("n.parquet", &batch(columns_of));
+    for (condition, ids) in [
+        ("d = 1098837.27", "1"),
+        ("d in (1098837.27, 17.47)", "1 4"),
+        ("d between 1098837.27 and 1098837.27", "1"),
+        ("d < 1098837.27", "2 3 4"),
+        ("d <> 17.47", "1 2 3"),
+        ("d >= -1 * -1098837.27", "1"),
+        ("f = 0.1", "1"),
+        ("0.12345678901234567 = f", "2"),
+        ("f = 1e300 or f = -5e-324", "3 4"),
+        ("f > 1.5E299", "3"),
+    ] {
+        let query = Query { filter: Some(condition.into()), ..lake.sql("n", "select id, d, f from src") };
+        let found: Vec<_> = set(&query).await.iter().map(|row| row.split('|').next().unwrap().to_owned()).collect();
+        assert_eq!(found.join(" "), ids, "{condition}");
+    }
+    assert_eq!(
+        rows(&lake.sql("n", "select 12345678901234567890123456789.1 as x from src limit 1")).await,
+        ["12345678901234567890123456789.1"]
+    );
+}
+
+#[tokio::test]
+async fn whole_numbers_never_run_over() {
+    let lake = Lake::new();
+    let columns_of: Vec<(&str, ArrayRef)> = vec![
+        ("i", Arc::new(Int64Array::from(vec![i64::MAX, 2]))),
+        ("n", Arc::new(Int32Array::from(vec![i32::MAX, 3]))),
+        ("u", Arc::new(UInt64Array::from(vec![u64::MAX, 4]))),
+    ];
+    lake.parquet("n.parquet", &batch(columns_of));
+    for sum in ["i + 1", "i * 2", "n * n", "n + n", "u + u", "0 - i - 2", "u * u", "i - -1"] {
+        let e = refused(&lake.sql("n", &format!("select {sum} as x from src"))).await;
+        assert_eq!((e.kind(), e.exit_code()), (Kind::ValueRefused, 6), "{sum}: {e:?}");
+    }
+    // What fits is as it was, and so are names and types.
+    let fine = lake.sql("n", "select n + 1, n * 2 as twice, i - n as less, 1 + 1 from src where n < 4");
+    assert_eq!(columns(&fine).await, "src.n + Int64(1):Int64 twice:Int64 less:Int64 Int64(1) + Int64(1):Int64!");
+    assert_eq!(rows(&fine).await, ["4|6|-1|2"]);
+    assert_eq!(rows(&lake.sql("n", "select sum(n * 1 + 1) from src")).await, [(i64::from(i32::MAX) + 5).to_string()]);
+}
+
+#[tokio::test]
+async fn not_a_number_is_found_wherever_it_lies() {
+    let lake = Lake::new();
+    let floats = |values: Vec<f64>| batch(vec![("f", Arc::new(Float64Array::from(values)) as ArrayRef)]);
+    let all = [-1.0, f64::NAN, 5.0, f64::NAN, f64::NAN, f64::NAN];
+    lake.parquet("one.parquet", &floats(all.to_vec()));
+    for (number, pair) in all.chunks(2).enumerate() {
+        lake.parquet(&format!("many/{number}.parquet"), &floats(pair.to_vec()));
+    }
+    for (condition, count) in [("f = 'NaN'", 4), ("f > 5", 4), ("f > 0", 5), ("f < 0", 1), ("isnan(f)", 4)] {
+        for table in ["one", "many"] {
+            let query = Query { filter: Some(condition.into()), ..lake.from(table) };
+            assert_eq!(rows(&query).await.len(), count, "{table}: {condition}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn now_is_an_instant() {
+    let lake = Lake::new();
+    let soon = chrono::Utc::now() - chrono::TimeDelta::minutes(30);
+    let zoned =
+        |zone: &str| Arc::new(TimestampMicrosecondArray::from(vec![soon.timestamp_micros()]).with_timezone(zone)) as ArrayRef;
+    lake.parquet("t.parquet", &batch(vec![("b", zoned("Europe/Berlin")), ("u", zoned("UTC")), ("a", zoned("-05:00"))]));
+    for condition in ["b < now()", "u < now()", "a < now()", "b = u and a = u", "b > now() - interval '1 hour'"] {
+        let query = Query { filter: Some(condition.into()), ..lake.from("t") };
+        assert_eq!(rows(&query).await.len(), 1, "{condition}");
+    }
+    let query = lake.sql("t", "select cast('2024-01-01 00:00:00+00' as timestamptz) as t from src");
+    assert!(columns(&query).await.starts_with("t:Timestamp(ns, \"+00:00\")"), "{}", columns(&query).await);
+    assert_eq!(rows(&query).await, ["2024-01-01T00:00:00Z"]);
 }

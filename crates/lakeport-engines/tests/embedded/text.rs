@@ -52,9 +52,31 @@ async fn csv_values_arrive_as_they_are() {
         rows(&lake.from("t")).await,
         [
             "9223372036854775807|x,\"y\"\r\nz|0001-01-01T00:00:00|2023-12-31T22:00:00.500Z|-0.0|0001-01-01",
-            "-1|∅|9999-12-31T23:59:59.999999|2024-01-01T00:00:00Z|1e-300|9999-12-31",
+            "-1||9999-12-31T23:59:59.999999|2024-01-01T00:00:00Z|1e-300|9999-12-31",
         ]
     );
+}
+
+#[tokio::test]
+async fn a_quoted_text_without_letters_is_no_null() {
+    let lake = Lake::new();
+    lake.text("t/1.csv", "id,a,n,b\n1,\"\",\"\",\n2,,3,\"\"\n3,\"\"\"\",,\"x\"\n4,x,\"\",y\n");
+    // In another order, and none in this one.
+    lake.text("t/2.csv", "b,id\n\"\",5\n,6\n");
+    lake.text("t/3.csv", "id,a\n7,\n");
+    assert_eq!(columns(&lake.from("t")).await, "id:Int64 a:Utf8 n:Int64 b:Utf8");
+    let all = ["1||∅|∅", "2|∅|3|", "3|\"|∅|x", "4|x|∅|y", "5|∅|∅|", "6|∅|∅|∅", "7|∅|∅|∅"];
+    assert_eq!(set(&lake.from("t")).await, all);
+    assert_eq!(set(&lake.sql("t", "select b, id from src where b = ''")).await, ["|2", "|5"]);
+    assert_eq!(set(&lake.sql("t", "select id from src where a is null")).await, ["2", "5", "6", "7"]);
+    assert_eq!(rows(&lake.sql("t", "select count(*), count(a), count(b) from src")).await, ["7|3|4"]);
+    // Over many batches and pieces, whatever the ends of lines.
+    let row = |i: usize| format!("{i},{},\"{}\"\r\n", if i.is_multiple_of(3) { "" } else { "\"\"" }, "y".repeat(i % 50));
+    lake.text("big.csv", &format!("id,e,t\r\n{}", (0..60_000).map(row).collect::<String>()));
+    let counted = lake.sql("big", "select count(*), count(e), count(t), sum(case when t = '' then 1 else 0 end) from src");
+    assert_eq!(rows(&counted).await, ["60000|40000|60000|1200"]);
+    let some = lake.sql("big", "select count(*) from src where e = '' and id % 3 = 0");
+    assert_eq!(rows(&some).await, ["0"]);
 }
 
 #[tokio::test]

@@ -20,8 +20,10 @@ use lakeport::error::{Error, Kind};
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::basic::{LogicalType, Type as PhysicalType};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
 
 use super::int96;
 use crate::embedded::text::TextFile;
@@ -118,10 +120,45 @@ impl AsyncFileReader for Reader {
             if !std::mem::replace(&mut self.seen, true) {
                 self.ensure_kept(&metadata).await?;
             }
-            Ok(metadata)
+            Ok(without_bounds_of_floats(metadata))
         }
         .boxed()
     }
+}
+
+/// Takes the least and greatest of floating-point columns from what a file says of itself: they leave NaN out, which is greater than
+/// any number, so that rows would come or go with the row groups they lie in.
+fn without_bounds_of_floats(metadata: Arc<ParquetMetaData>) -> Arc<ParquetMetaData> {
+    let columns = metadata.file_metadata().schema_descr().columns();
+    let is_float: Vec<bool> = columns
+        .iter()
+        .map(|c| {
+            matches!(c.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE)
+                || c.logical_type_ref() == Some(&LogicalType::Float16)
+        })
+        .collect();
+    let bound =
+        |group: &RowGroupMetaData| group.columns().iter().zip(&is_float).any(|(c, float)| *float && c.statistics().is_some());
+    if !metadata.row_groups().iter().any(bound) && metadata.column_index().is_none_or(|_| !is_float.contains(&true)) {
+        return metadata;
+    }
+    let groups = metadata.row_groups().iter().map(|group| {
+        let chunks = group.columns().iter().zip(&is_float).map(|(chunk, float)| {
+            if *float { chunk.clone().into_builder().clear_statistics().build() } else { Ok(chunk.clone()) }
+        });
+        group.clone().into_builder().set_column_metadata(chunks.collect::<Result<_>>()?).build()
+    });
+    let Ok(groups) = groups.collect::<Result<Vec<_>>>() else { return metadata };
+    let pages = metadata.column_index().cloned().map(|mut groups| {
+        for columns in &mut groups {
+            for (column, _) in columns.iter_mut().zip(&is_float).filter(|(_, float)| **float) {
+                *column = ColumnIndexMetaData::NONE;
+            }
+        }
+        groups
+    });
+    let builder = metadata.as_ref().clone().into_builder();
+    Arc::new(builder.set_row_groups(groups).set_column_index(pages).build())
 }
 
 fn outer(error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {
