@@ -149,6 +149,19 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// What it is to read and write, as the user named it.
+    pub(crate) fn references(&self) -> Vec<&str> {
+        match self {
+            Self::Ls { reference } | Self::Describe { reference } => vec![reference],
+            Self::Plan { what } | Self::Run { what, .. } => what.from.iter().chain(&what.to).map(String::as_str).collect(),
+            Self::Convert { from, file, .. } => vec![from, file],
+            Self::Publish { to, .. } => vec![to],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What else there is to say about a change in place.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ChangeArgs {

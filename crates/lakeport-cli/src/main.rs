@@ -9,9 +9,11 @@ mod args;
 mod command;
 mod output;
 
-use args::Args;
+use args::{Args, Command};
 use output::Output;
 
+/// The exit code of what a signal has ended.
+const INTERRUPTED: u8 = 130;
 /// How long the end of work on other machines may take.
 const FAREWELL: Duration = Duration::from_secs(25);
 
@@ -30,21 +32,24 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    let publishing = matches!(args.command, Command::Publish { .. });
+    let serving = matches!(args.command, Command::Sandbox { .. });
     let code = runtime.block_on(async {
         let code = tokio::select! {
             code = command::dispatch(args, &output) => code,
-            () = interrupted() => output.interrupted(),
+            // That is how serving ends.
+            () = interrupted() => if serving { INTERRUPTED } else { output.interrupted(publishing) },
         };
-        // What runs on a cluster is stopped there; another Ctrl-C does not wait for it.
+        // What runs on a cluster is stopped there, an upload in parts taken back; another Ctrl-C does not wait for it.
         tokio::select! {
-            _ = tokio::time::timeout(FAREWELL, lakeport_engines::spark::settled()) => {}
+            _ = tokio::time::timeout(FAREWELL, lakeport::farewell::settled()) => {}
             () = interrupted() => {}
         }
         code
     });
     // Dropped futures have let go of files and processes; a thread still waiting for a disk must not hold the exit.
     runtime.shutdown_timeout(Duration::from_secs(6));
-    ExitCode::from(code)
+    ExitCode::from(output::ended(code))
 }
 
 /// Lets threads share the allocator's arenas. glibc gives each thread one of its own, up to eight for a core, and what a thread has freed

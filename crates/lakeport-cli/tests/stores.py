@@ -79,6 +79,9 @@ class Proxy(BaseHTTPRequestHandler):
             kind = fault["kind"]
         if kind == "reset":
             return self.reset()
+        if kind == "wait":
+            time.sleep(5)
+            return self.reset()
         if kind in ("500", "503", "403"):
             code = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}[kind]
             text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()

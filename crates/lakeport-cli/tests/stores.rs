@@ -179,6 +179,31 @@ put('gold/people.csv.gz', gzip.compress(b'id,name\\n1,Ann\\n2,\\n'))
         assert_eq!(left, json!([false, "old", 0]), "{fault}");
     }
 
+    // Interrupted between two parts, it takes them back.
+    s3.ask("fault('wait', 'part', 2, 1)");
+    let mut command = desk.command(&["publish", "large.hyper", "out:late.hyper"]);
+    let child = command.envs(KEYS).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while s3.ask("answer = Proxy.seen.get('part', 0) >= 2") != true {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    Done::of(child.wait_with_output().unwrap()).fails(130, "E400").says("interrupted while publishing");
+    s3.ask("no_fault()");
+    assert_eq!(s3.ask("answer = ['out/late.hyper' in keys(), uploads()]"), json!([false, 0]));
+
+    // A new name whose answer was lost is not called taken.
+    s3.ask("fault('reset after', 'put', 1, 1)");
+    lakeport(&["publish", "orders.hyper", "out:once.hyper", "--mode", "create"]).ok();
+    s3.ask("no_fault()");
+    lakeport(&["publish", "orders.hyper", "out:once.hyper", "--mode", "create"]).fails(2, "E129");
+
+    // Keys are written as they are, on either way.
+    let odd = "out:100%25 Käufe~1#?.parquet";
+    lakeport(&["run", "--from", "lake:orders", "--to", odd]).ok();
+    assert_eq!(s3.ask("answer = 'out/100%25 Käufe~1#?.parquet' in keys()"), true);
+    lakeport(&["convert", odd, "odd.hyper"]).ok();
+    assert_eq!(desk.rows("odd.hyper", "id"), rows);
+
     // Without an environment.
     let all =
         [KEYS[0], KEYS[1], ("AWS_ENDPOINT_URL", s3.direct.as_str()), ("AWS_ALLOW_HTTP", "true"), ("AWS_REGION", "us-east-1")];
@@ -257,6 +282,16 @@ def rows(prefix):
     s3.ask("no_fault()");
     assert_eq!(s3.ask("answer = rows('out/set/')"), json!([100, 100, 100, 100, 100, 100, 100, 100, 100, 100]));
     split("rows=1000", &[]).ok();
+
+    // A set may have any name, and its parts have it too.
+    let named = ["run", "--from", "t.parquet", "--to", "out:Käufe~1 [a].csv", "--split", "rows=500"];
+    for _ in 0..2 {
+        lakeport(&named).ok();
+        let parts = "answer = [k for k in keys() if 'ufe' in k]";
+        let keys = s3.ask(parts).as_array().unwrap().iter().map(|k| k.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        assert!(keys.len() == 3 && keys.iter().all(|k| k.contains("Käufe~1 [a]")), "{keys:?}");
+    }
+    s3.ask("[s3.delete_object(Bucket='bucket', Key=k) for k in keys() if 'ufe' in k]");
 
     // Parts that go in parts: an upload that fails is aborted.
     desk.parquet("large.parquet", "{'b': [__import__('random').Random(i).randbytes(40_000) for i in range(600)]}");

@@ -63,9 +63,20 @@ pub(crate) struct Landed {
 pub(crate) async fn commit(place: &Place, order: &Order<'_>) -> Result<Landed> {
     let mut retries = Vec::new();
     let mut failures = 0;
+    // The first version whose commit was neither made nor refused when it was looked for: it may be on its way still.
+    let mut open = None;
     for attempt in 0..ATTEMPTS {
+        if let Some(first) = open
+            && let Some(landed) = arrived(place, order, first).await?
+        {
+            retries.push(format!("commit: version {} arrived late", landed.version));
+            return Ok(Landed { retries, ..landed });
+        }
         let now = place.snapshot().await?;
-        let actions = actions(now.as_ref(), order)?;
+        let actions = match (actions(now.as_ref(), order), open) {
+            (Err(e), Some(version)) => return Err(unknown(order, version, e)),
+            (actions, _) => actions?,
+        };
         let removed = actions.iter().filter(|a| matches!(a, Action::Remove(_))).count();
         let version = now.as_ref().map_or(0, |s| s.version() + 1);
         let entry = entry(actions, order, now.as_ref())?;
@@ -82,21 +93,47 @@ pub(crate) async fn commit(place: &Place, order: &Order<'_>) -> Result<Landed> {
             Ok(None) => {
                 failures += 1;
                 let failed = failed(&error, place);
+                // A disk has done what it was told when it answers, and so has a store that says no.
+                if place.directory.is_none() && failed.kind() == Kind::ServerFailed {
+                    open = open.or(Some(version));
+                }
                 if failures >= FAILURES || matches!(failed.kind(), Kind::Forbidden | Kind::SignIn | Kind::OutOfSpace) {
-                    return Err(failed);
+                    return Err(match open {
+                        Some(version) => unknown(order, version, failed),
+                        None => failed,
+                    });
                 }
                 retries.push(format!("commit: {}", failed.message()));
             }
-            Err(unread) => {
-                let message = format!("it is not known whether version {version} of the table was committed");
-                let help = format!("look for {ID} {} in the table's history before publishing again", order.id);
-                return Err(Error::new(Kind::JobUnfinished, message).because(unread).help(help).during("commit"));
-            }
+            Err(unread) => return Err(unknown(order, open.unwrap_or(version), unread)),
         }
         tokio::time::sleep(pause(attempt)).await;
     }
     let message = format!("other writers came first {ATTEMPTS} times");
-    Err(Error::new(Kind::Locked, message).help("run again when fewer write to the table").during("commit"))
+    let locked = Error::new(Kind::Locked, message).help("run again when fewer write to the table").during("commit");
+    Err(match open {
+        Some(version) => unknown(order, version, locked),
+        None => locked,
+    })
+}
+
+/// What is said when a commit may or may not have been made.
+fn unknown(order: &Order<'_>, version: u64, cause: Error) -> Error {
+    let message = format!("it is not known whether version {version} of the table was committed");
+    let help = format!("look for {ID} {} in the table's history before publishing again", order.id);
+    Error::new(Kind::JobUnfinished, message).because(cause).help(help).during("commit")
+}
+
+/// The publish's own commit, where it has come to stand in the log since.
+async fn arrived(place: &Place, order: &Order<'_>, first: u64) -> Result<Option<Landed>> {
+    let late = async {
+        let Some(version) = find(place, order.id, first.checked_sub(1)).await? else { return Ok(None) };
+        let failed = |e| fault::of(&e, &place.at, "read a commit");
+        let bytes = place.log.read_commit_entry(version).await.map_err(failed)?.unwrap_or_default();
+        let removed = actions_of(&bytes).filter(|a| a["remove"].is_object()).count();
+        Ok(Some(Landed { version, removed, retries: Vec::new() }))
+    };
+    late.await.map_err(|e| unknown(order, first, e))
 }
 
 /// What a mode means for the version that is there.

@@ -12,6 +12,7 @@ pub mod config;
 pub mod convert;
 pub mod error;
 pub mod export;
+pub mod farewell;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lakeport;

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::export::{Mode, Publish, Target, store, tableau};
 use crate::limits::{Limits, Sizes, parse_size};
 use crate::source::{Query, Snapshot, Table};
-use crate::types::{Mapping, Verdict};
+use crate::types::{ForeignKey, Mapping, Verdict};
 use crate::verify::Verify;
 
 mod file;
@@ -72,8 +72,12 @@ impl Destination {
             Self::File(path) => path.to_string_lossy().into_owned(),
             Self::Target { name, .. } => name.clone(),
         };
-        let (directory, file) = whole.rsplit_once('/').unwrap_or(("", &whole));
-        (directory.to_owned(), file.to_owned())
+        match whole.rsplit_once('/') {
+            // The root of the disk keeps its name, for without one it would be the directory one is in.
+            Some(("", file)) if matches!(self, Self::File(_)) => ("/".to_owned(), file.to_owned()),
+            Some((directory, file)) => (directory.to_owned(), file.to_owned()),
+            None => (String::new(), whole),
+        }
     }
 }
 
@@ -295,7 +299,11 @@ impl Plan {
     pub fn ensure_accepted(&self) -> Result<()> {
         for table in &self.tables {
             let several = self.tables.len() > 1;
-            let checked = table.mapping.ensure_accepted();
+            let environment = match &self.destination {
+                Destination::Target { environment, .. } => Some(environment.as_str()),
+                Destination::File(_) => None,
+            };
+            let checked = table.mapping.ensure_accepted(environment);
             let checked = if several { checked.at("table", &table.mapping.table) } else { checked };
             let id = (!table.table.snapshot.id.is_empty()).then_some(&table.table.snapshot.id);
             let checked = match id {
@@ -388,6 +396,12 @@ pub struct TableSummary {
     pub columns: Vec<ColumnSummary>,
     /// Columns left out by wish.
     pub dropped: Vec<String>,
+    /// Columns of the primary key that is declared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub primary_key: Vec<String>,
+    /// Foreign keys that are declared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub foreign_keys: Vec<ForeignKey>,
     /// Facts of the format, such as its version.
     pub facts: std::collections::BTreeMap<String, String>,
 }
@@ -432,6 +446,8 @@ impl TableSummary {
             partitions: planned.table.partitions.len(),
             columns: columns.collect(),
             dropped: planned.mapping.dropped.clone(),
+            primary_key: planned.mapping.keys.primary.clone(),
+            foreign_keys: planned.mapping.keys.foreign.clone(),
             facts: planned.mapping.facts.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! What a run did: `run.json`, and what `lakeport report` prints.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -59,6 +60,24 @@ pub struct Report {
     pub phases: Vec<Phase>,
     /// Peak memory in bytes.
     pub peak_memory: PeakMemory,
+    /// The phase under way, and when it began.
+    #[serde(skip)]
+    pub open: Option<(&'static str, Instant)>,
+}
+
+impl Report {
+    /// Begins a phase, which ends the one before.
+    pub fn begin(&mut self, phase: &'static str) {
+        self.end();
+        self.open = Some((phase, Instant::now()));
+    }
+
+    /// Ends the phase under way.
+    pub fn end(&mut self) {
+        if let Some((name, began)) = self.open.take() {
+            self.phases.push(Phase { name, seconds: began.elapsed().as_secs_f64() });
+        }
+    }
 }
 
 /// One phase of a run.

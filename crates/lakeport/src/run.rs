@@ -1,29 +1,33 @@
 //! A plan carried out: convert, export, verify, record. The only loop.
 
-use std::any::Any;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::Lakeport;
 use crate::config::Job;
-use crate::convert::{Format, Temporary, Writer, Written};
+use crate::convert::{Temporary, Written};
 use crate::error::{Context, Error, Kind, Result, Wrap};
-use crate::export::{Mode, Publish};
-use crate::limits::Limits;
-use crate::plan::{Destination, Plan, PlannedTable, Route, TableSummary};
-use crate::report::{FileReport, PeakMemory, Phase, Report, SCHEMA, error_json, own_peak};
+use crate::export::lock::{Lock, Taken, Wanted};
+use crate::export::{Mode, Publish, Receipt};
+use crate::plan::{Destination, Plan, TableSummary};
+use crate::report::{FileReport, PeakMemory, Report, SCHEMA, error_json, own_peak};
 use crate::source::Work;
 use crate::types::Mapping;
 use crate::verify::{Fingerprint, Verify};
 
+mod conversion;
 mod direct;
 mod flow;
 mod parts;
+
+use conversion::Conversion;
+
+/// How long another process may publish the same job before this one gives up.
+const OTHERS: Duration = Duration::from_secs(600);
 
 /// What a run tells while it works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,15 @@ pub enum Event {
 
 /// Who listens to a run: job and event.
 pub type Listener<'a> = &'a (dyn Fn(&str, Event) + Send + Sync);
+
+/// Reports of runs that were dropped before their end.
+static GIVEN_UP: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+
+/// Hands out the reports of runs that were dropped before their end, for whoever tells of the interruption.
+#[must_use]
+pub fn given_up() -> Vec<Report> {
+    std::mem::take(&mut *GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// What a run has to say at its end, whether it succeeded or not.
 #[derive(Debug)]
@@ -84,7 +97,7 @@ impl Lakeport {
         report: &mut Report,
         helper: &mut Option<Arc<AtomicU64>>,
     ) -> Result<()> {
-        let mut clock = Clock::new(name, listen);
+        let clock = Clock { name, listen };
         clock.begin("open", report);
         let plan = self.plan(name, job).await?;
         report.plan = Some(plan.summary());
@@ -101,25 +114,34 @@ impl Lakeport {
         if let (Destination::File(path), Mode::Create) = (&destination, mode)
             && path.exists()
         {
-            return Err(Error::new(Kind::TargetExists, format!("{} exists", path.display())));
+            return Err(Error::new(Kind::TargetExists, format!("{} is already there", path.display())));
         }
-        let mut temporary =
-            Temporary::beside(&self.work_path(name, &destination, format.capability().extensions.first().unwrap_or(&"rows")))?;
+        let place = self.work_path(name, &destination, format.capability().extensions.first().unwrap_or(&"rows"));
         let mappings: Vec<Mapping> = tables.iter().map(|t| t.mapping.clone()).collect();
-        let writer = format.create(temporary.path(), &mappings.iter().collect::<Vec<_>>(), &limits)?;
-        let (writer, pending) = self.convert(writer, &format, tables, verify, &limits, listen, name, report).await?;
+        // Other jobs go on while hyperd starts.
+        let (mut temporary, writer) = {
+            let (format, mappings, limits) = (Arc::clone(&format), mappings.clone(), limits.clone());
+            blocking(move || {
+                let temporary = Temporary::beside(&place)?;
+                let writer = format.create(temporary.path(), &mappings.iter().collect::<Vec<_>>(), &limits)?;
+                Ok((temporary, writer))
+            })
+            .await?
+        };
+        let conversion = Conversion { format, verify, limits, listen, name };
+        let (writer, pending) = conversion.fill(writer, tables, report).await?;
         if matches!(destination, Destination::File(_)) {
             temporary.sync_ahead();
         }
         let written = blocking(move || writer.finish()).await?;
 
         clock.begin("read back", report);
-        self.verify_file(format, &written, mappings, verify, limits, pending, report).await?;
+        conversion.read_back(&written, mappings, pending, report).await?;
         let mut file = FileReport { format: written.format.clone(), bytes: written.bytes, path: None };
 
         match destination {
             Destination::File(_) => {
-                let path = temporary.keep()?;
+                let path = blocking(move || if mode == Mode::Create { temporary.keep_new() } else { temporary.keep() }).await?;
                 report.receipt = None;
                 file.path = Some(path);
                 report.file = Some(file);
@@ -129,6 +151,7 @@ impl Lakeport {
                 clock.begin("export", report);
                 let progress = |done: u64, total: u64| listen(name, Event::Uploaded(done, total));
                 let unfinished = self.receipt_path(name);
+                let _held = hold(name, &unfinished).await?;
                 let publish = Publish {
                     name: target_name,
                     mode,
@@ -136,8 +159,12 @@ impl Lakeport {
                     receipt_path: Some(unfinished.clone()),
                     content: identity(report),
                 };
-                let mut receipt =
-                    target.publish(&written, &publish, &progress).await.at("environment", &environment).during("publish")?;
+                let published = target.publish(&written, &publish, &progress).await;
+                if published.is_err() {
+                    // What is known of a publish that was begun: the server's job, the upload.
+                    report.receipt = Receipt::load(&unfinished).ok().flatten().filter(|found| found.content == publish.content);
+                }
+                let mut receipt = published.at("environment", &environment).during("publish")?;
                 // From here on it is there, whatever else fails.
                 report.receipt = Some(receipt.clone());
                 let seen_to =
@@ -159,7 +186,6 @@ impl Lakeport {
                 }
             }
         }
-        clock.end(report);
         Ok(())
     }
 
@@ -170,105 +196,19 @@ impl Lakeport {
             Destination::Target { .. } => self.home().join("work").join(format!("{}.{extension}", safe(job))),
         }
     }
+}
 
-    #[expect(clippy::too_many_arguments, reason = "the one step of a run, cut out to be read by itself")]
-    async fn convert(
-        &self,
-        mut writer: Box<dyn Writer>,
-        format: &Arc<dyn Format>,
-        tables: Vec<PlannedTable>,
-        verify: Verify,
-        limits: &Limits,
-        listen: Listener<'_>,
-        name: &str,
-        report: &mut Report,
-    ) -> Result<(Box<dyn Writer>, Vec<Pending>)> {
-        let mut pending = Vec::new();
-        let total = tables.iter().map(|t| t.table.snapshot.rows).sum::<Option<u64>>();
-        let done = Arc::new(AtomicU64::new(0));
-        for (index, planned) in tables.into_iter().enumerate() {
-            let PlannedTable { table, mapping, route, from } = planned;
-            let shown = Shown { listen, name, done: &done, total };
-            let converted = match (route, table.plain) {
-                (Route::Direct(_), Ok(scan)) => {
-                    // Nobody reads the streams; what they hold must not outlive the decision.
-                    drop(table.partitions);
-                    let staged = match table.staging {
-                        Some(staging) => shown.during(staging, table.work).await.map(|s| (s.scan, Some(s.keep))),
-                        None => Ok((scan, None)),
-                    };
-                    match staged {
-                        Ok((scan, files)) => {
-                            let unseen = files.is_some().then(|| Arc::clone(format));
-                            direct::load(writer, index, mapping, scan, verify, unseen).await.map(|(writer, report, left)| {
-                                pending.extend(left.map(|left| Pending { table: index, left, files }));
-                                (writer, report)
-                            })
-                        }
-                        Err(e) => Err(e),
-                    }
-                }
-                _ => {
-                    drop(table.staging);
-                    let sink = flow::OfTable { writer, table: index };
-                    let flow = async {
-                        let (sink, report) =
-                            flow::stream(sink, mapping, table.partitions, verify, limits, Arc::clone(&done)).await?;
-                        Ok((sink.writer, report))
-                    };
-                    shown.during(flow, table.work).await
-                }
-            };
-            let (back, table_report) = converted.at("source", &from).during("convert")?;
-            writer = back;
-            report.tables.push(table_report);
+/// Holds off other processes that publish the same job: its receipt is one, and would tell of whoever wrote it last.
+async fn hold(job: &str, receipt: &Path) -> Result<Option<Lock>> {
+    let at = std::path::absolute(receipt).unwrap_or_else(|_| receipt.to_owned());
+    let key = ["receipt", &at.to_string_lossy()];
+    let wanted = Wanted { directory: None, key: &key, what: format!("publish of job `{job}`"), wait: OTHERS };
+    match Lock::take(&wanted, || None).await.map_err(|e| e.help("wait for that process or end it, then run again"))? {
+        Taken::Ours(lock) => Ok(Some(lock)),
+        Taken::NotHere(why) => {
+            tracing::warn!("other processes cannot be held off this job's receipt: {why}");
+            Ok(None)
         }
-        listen(name, Event::Rows(report.rows(), total));
-        Ok((writer, pending))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the other step of a run, cut out for the same reason")]
-    async fn verify_file(
-        &self,
-        format: Arc<dyn Format>,
-        written: &Written,
-        mappings: Vec<Mapping>,
-        verify: Verify,
-        limits: Limits,
-        pending: Vec<Pending>,
-        report: &mut Report,
-    ) -> Result<()> {
-        if verify == Verify::None {
-            report.verified.push("nothing was verified, as asked".into());
-            return Ok(());
-        }
-        let (tables, columns) = (mappings.len(), mappings.iter().map(|m| m.columns.len()).sum::<usize>());
-        let (measured, kept): (Vec<_>, Vec<_>) = pending.into_iter().map(|p| ((p.table, p.left), p.files)).unzip();
-        let path = written.path.clone();
-        // On a thread of its own: a run that is given up lets go at once, and other jobs go on.
-        let (arrived, measured) = blocking(move || {
-            let arrived = format.read_back(&path, &mappings.iter().collect::<Vec<_>>(), verify, &limits)?;
-            let known = measured.into_iter().map(|(table, left)| Ok((table, left.known()?))).collect::<Result<Vec<_>>>()?;
-            Ok((arrived, known))
-        })
-        .await?;
-        drop(kept);
-        for (table, left) in measured {
-            report.tables[table].left = Some(left);
-        }
-        for (table, arrived) in report.tables.iter_mut().zip(arrived) {
-            let same = table.left.as_ref().map(|left| left.ensure_same(&arrived, &table.table));
-            table.arrived = Some(arrived);
-            same.transpose()?;
-        }
-        report.verified.push(match verify {
-            Verify::None | Verify::Counts => format!("rows of {tables} table(s) read back from the finished file"),
-            Verify::Fingerprint => {
-                format!("rows, and NULLs, least, greatest and sum of {columns} columns read back from the finished file")
-            }
-            Verify::Full => format!("every value of {columns} columns read back from the finished file and hashed"),
-        });
-        Ok(())
     }
 }
 
@@ -302,6 +242,7 @@ impl Record {
     fn complete(&mut self, error: Option<&Error>) -> Report {
         let mut report = std::mem::replace(&mut self.report, blank(""));
         report.peak_memory.hyperd = self.helper.take().map_or(0, |peak| peak.load(Ordering::Relaxed));
+        report.end();
         report.seconds = self.began.elapsed().as_secs_f64();
         report.peak_memory.lakeport = own_peak();
         report.ok = error.is_none();
@@ -315,9 +256,11 @@ impl Drop for Record {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
             let interrupted = Error::new(Kind::Interrupted, "interrupted").at("job", self.report.job.clone());
-            if let Err(e) = self.complete(Some(&interrupted)).save(&home) {
+            let report = self.complete(Some(&interrupted));
+            if let Err(e) = report.save(&home) {
                 tracing::warn!(%e, "the report of the interrupted run could not be saved");
             }
+            GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).push(report);
         }
     }
 }
@@ -326,41 +269,6 @@ impl Drop for Record {
 fn safe(job: &str) -> String {
     let start: String = job.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(60).collect();
     if start == job { start } else { format!("{start}-{:08x}", xxhash_rust::xxh3::xxh3_64(job.as_bytes()) >> 32) }
-}
-
-/// What left the source of a table, not yet known.
-struct Pending {
-    table: usize,
-    left: direct::Left,
-    /// Keeps the files that are still read.
-    files: Option<Box<dyn Any + Send>>,
-}
-
-/// How far a conversion is, as it is told while it goes on.
-struct Shown<'a> {
-    listen: Listener<'a>,
-    name: &'a str,
-    done: &'a AtomicU64,
-    total: Option<u64>,
-}
-
-impl Shown<'_> {
-    /// Tells rows and the cluster's work until this is done.
-    async fn during<T>(&self, doing: impl Future<Output = T>, mut work: Option<watch::Receiver<Work>>) -> T {
-        tokio::pin!(doing);
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
-        loop {
-            tokio::select! {
-                result = &mut doing => return result,
-                _ = tick.tick() => {
-                    if let Some(work) = work.as_mut().filter(|w| w.has_changed().unwrap_or(false)) {
-                        (self.listen)(self.name, Event::Work(*work.borrow_and_update()));
-                    }
-                    (self.listen)(self.name, Event::Rows(self.done.load(Ordering::Relaxed), self.total));
-                }
-            }
-        }
-    }
 }
 
 /// Compares what the target tells with what was sent.
@@ -392,26 +300,16 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     tokio::task::spawn_blocking(work).await.wrap(Kind::Unexpected, || "a worker thread panicked".into())?
 }
 
-/// Measures phases and announces them.
+/// Announces phases, which the report measures.
 struct Clock<'a> {
     name: &'a str,
     listen: Listener<'a>,
-    open: Option<(&'static str, Instant)>,
 }
 
-impl<'a> Clock<'a> {
-    fn new(name: &'a str, listen: Listener<'a>) -> Self {
-        Self { name, listen, open: None }
-    }
-    fn begin(&mut self, phase: &'static str, report: &mut Report) {
-        self.end(report);
+impl Clock<'_> {
+    fn begin(&self, phase: &'static str, report: &mut Report) {
+        report.begin(phase);
         (self.listen)(self.name, Event::Phase(phase));
-        self.open = Some((phase, Instant::now()));
-    }
-    fn end(&mut self, report: &mut Report) {
-        if let Some((name, began)) = self.open.take() {
-            report.phases.push(Phase { name, seconds: began.elapsed().as_secs_f64() });
-        }
     }
 }
 
@@ -437,6 +335,7 @@ fn blank(job: &str) -> Report {
         verified: Vec::new(),
         phases: Vec::new(),
         peak_memory: PeakMemory::default(),
+        open: None,
     }
 }
 

@@ -47,6 +47,11 @@ pub(super) async fn change(lakeport: &Lakeport, wanted: &Wanted<'_>, output: &Ou
             format!("a change is made from one table, the file has {}", payload.tables.len()),
         ));
     };
+    let keyed = |a: &&ActionArg| matches!(a, ActionArg::Update | ActionArg::Upsert | ActionArg::Delete);
+    if let (Some(action), true) = (wanted.actions.iter().find(keyed), wanted.key.is_empty()) {
+        let message = format!("the action {} needs key columns", format!("{action:?}").to_ascii_lowercase());
+        return Err(Error::new(Kind::Usage, message).help("name the columns that identify a row with --key"));
+    }
     if let Some(missing) = wanted.key.iter().find(|k| !table.columns.iter().any(|c| c.name == **k)) {
         return Err(Error::new(Kind::Usage, format!("--key names column `{missing}`, which the file does not have")));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lakeport::config::Config;
+use lakeport::config::{Config, ensure_bare_reference};
 use lakeport::error::{Kind, Result, Wrap};
 use lakeport::export::Places;
 use lakeport::{Lakeport, Limits};
@@ -34,7 +34,7 @@ pub(crate) async fn dispatch(args: Args, output: &Output) -> u8 {
             options.faults.clone_from(fault);
             serve::sandbox(options, output).await
         }
-        _ => match open(&args) {
+        command => match command.references().into_iter().try_for_each(ensure_bare_reference).and_then(|()| open(&args)) {
             Ok(lakeport) => return with_lakeport(args, lakeport, output).await,
             Err(e) => Err(e),
         },

@@ -106,6 +106,13 @@ pub(crate) fn plan(plan: &PlanSummary, colour: bool) -> String {
         for (fact, value) in &t.facts {
             let _ = writeln!(out, "    {fact} {value}");
         }
+        if !t.primary_key.is_empty() {
+            let _ = writeln!(out, "    primary key ({})", t.primary_key.join(", "));
+        }
+        for key in &t.foreign_keys {
+            let (columns, references) = (key.columns.join(", "), key.references.join(", "));
+            let _ = writeln!(out, "    foreign key ({columns}) → {} ({references})", key.table);
+        }
         for dropped in &t.dropped {
             let _ = writeln!(out, "    left out by wish: {dropped}");
         }
@@ -228,27 +235,41 @@ pub(crate) fn past(run: &Value) -> String {
     }
     if !ok {
         let _ = writeln!(out, "error[{}]: {}", text("/error/code"), text("/error/message"));
+        let places: Vec<_> = (run.pointer("/error/context").and_then(Value::as_array).into_iter().flatten())
+            .filter_map(|pair| Some(format!("{} {}", pair[0].as_str()?, pair[1].as_str()?)))
+            .collect();
+        if !places.is_empty() {
+            let _ = writeln!(out, "  {}", places.join(" · "));
+        }
         for cause in run.pointer("/error/causes").and_then(Value::as_array).into_iter().flatten() {
             let _ = writeln!(out, "  caused by: {}", cause.as_str().unwrap_or_default());
         }
+        let _ = writeln!(out, "  help: {}", text("/error/help"));
     }
     let empty = Vec::new();
     let list = |pointer: &str| run.pointer(pointer).and_then(Value::as_array).unwrap_or(&empty);
     for (planned, done) in list("/plan/tables").iter().zip(list("/tables").iter().map(Some).chain(std::iter::repeat(None))) {
         let _ = writeln!(
             out,
-            "\ntable {} · {} · {} rows · snapshot {}",
+            "\ntable {} · {} · {} · snapshot {}",
             planned["table"].as_str().unwrap_or_default(),
             planned["route"].as_str().unwrap_or_default(),
-            done.map_or_else(|| "no".into(), |d| grouped(number(d.get("rows")))),
+            done.map_or_else(|| "not finished".into(), |d| format!("{} rows", grouped(number(d.get("rows"))))),
             planned.pointer("/snapshot/id").and_then(Value::as_str).unwrap_or_default(),
         );
+        if let Some(why) = planned["why"].as_str() {
+            let _ = writeln!(out, "  {}: {why}", planned["route"].as_str().unwrap_or_default());
+        }
         let mut rows =
             vec![["column", "from", "to", "verdict", "nulls", "least", "greatest", "sum", ""].map(str::to_owned).to_vec()];
         for (i, column) in planned["columns"].as_array().into_iter().flatten().enumerate() {
             let of = |side: &str| done.and_then(|d| d.pointer(&format!("/{side}/columns/{i}"))).cloned().unwrap_or(Value::Null);
             let (left, arrived) = (of("left"), of("arrived"));
-            let cell = |v: &Value| v.as_str().map_or_else(String::new, |s| s.chars().take(24).collect());
+            let whole = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+            let cell = |v: &Value| {
+                let value = whole(v);
+                if value.chars().count() > 24 { value.chars().take(23).chain(['…']).collect() } else { value }
+            };
             let mark = if left.is_null() {
                 ""
             } else if left == arrived {
@@ -257,18 +278,33 @@ pub(crate) fn past(run: &Value) -> String {
                 "DIFFERS"
             };
             rows.push(vec![
-                cell(&column["name"]),
-                cell(&column["source_type"]),
-                cell(&column["target_type"]),
-                cell(&column["verdict"]),
+                whole(&column["name"]),
+                whole(&column["source_type"]),
+                whole(&column["target_type"]),
+                whole(&column["verdict"]),
                 left.get("nulls").map_or_else(String::new, |n| grouped(n.as_u64().unwrap_or(0))),
                 cell(&left["min"]),
                 cell(&left["max"]),
                 cell(&left["sum"]),
                 mark.to_owned(),
             ]);
+            if mark == "DIFFERS" {
+                let there = |key: &str| cell(&arrived[key]);
+                let nulls = arrived.get("nulls").map_or_else(String::new, |n| grouped(n.as_u64().unwrap_or(0)));
+                let arrived = [String::new(), String::new(), String::new(), "arrived".into(), nulls];
+                rows.push(arrived.into_iter().chain(["min", "max", "sum"].map(there)).collect());
+            }
         }
         out.push_str(&table(&rows, "  "));
+        for column in planned["columns"].as_array().into_iter().flatten() {
+            let said: Vec<_> = ["why", "note"].iter().filter_map(|key| column[key].as_str()).filter(|t| !t.is_empty()).collect();
+            if !said.is_empty() {
+                let _ = writeln!(out, "  {}: {}", column["name"].as_str().unwrap_or_default(), said.join(" · "));
+            }
+        }
+        for (column, n) in done.and_then(|d| d["changed_values"].as_object()).into_iter().flatten() {
+            let _ = writeln!(out, "  changed with consent: {} value(s) of `{column}`", grouped(n.as_u64().unwrap_or(0)));
+        }
         let parts = done.and_then(|d| d["partitions"].as_array()).unwrap_or(&empty);
         let rows: Vec<_> = parts
             .iter()
@@ -308,7 +344,19 @@ pub(crate) fn past(run: &Value) -> String {
         );
     }
     if run.get("receipt").is_some() {
-        let _ = writeln!(out, "published: {} · id {} · {}", text("/receipt/url"), text("/receipt/id"), text("/receipt/way"));
+        let bytes = show_size(number(run.pointer("/receipt/bytes")));
+        let stage = text("/receipt/stage");
+        // One that failed tells how far it came.
+        let how = if stage == "published" { "published" } else { "not known to be published" };
+        let _ = writeln!(out, "{how}: {} · id {} · {bytes}, {}", text("/receipt/url"), text("/receipt/id"), text("/receipt/way"));
+        if run.pointer("/receipt/job").is_some_and(Value::is_string) {
+            let _ = writeln!(out, "server job: {}", text("/receipt/job"));
+        }
+        for (word, pointer) in [("note", "/receipt/notes"), ("repeated", "/receipt/retries")] {
+            for line in list(pointer) {
+                let _ = writeln!(out, "{word}: {}", line.as_str().unwrap_or_default());
+            }
+        }
     }
     for line in list("/verified") {
         let _ = writeln!(out, "verified: {}", line.as_str().unwrap_or_default());

@@ -2,10 +2,11 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lakeport::advice;
 use lakeport::error::{Error, Kind};
-use lakeport::report::{SCHEMA, error_json};
+use lakeport::report::{Report, SCHEMA, error_json};
 use serde_json::{Map, Value, json};
 
 use crate::args::Args;
@@ -36,8 +37,7 @@ impl Output {
         if self.json {
             print_json(&document(true, fields));
         } else if !text.is_empty() {
-            // A closed pipe (`lakeport plan | head`) is the reader's choice and no failure.
-            let _ = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
+            print(text.trim_end_matches('\n'));
         }
     }
 
@@ -54,9 +54,48 @@ impl Output {
         e.exit_code()
     }
 
-    /// What a Ctrl-C says.
-    pub(crate) fn interrupted(&self) -> u8 {
-        self.failure(&Error::new(Kind::Interrupted, "interrupted; nothing half-written was left"), json!({}))
+    /// What a Ctrl-C says, of runs that were given up and of a publish that has no run.
+    pub(crate) fn interrupted(&self, publishing: bool) -> u8 {
+        let given_up = lakeport::run::given_up();
+        let exporting = |r: &Report| r.phases.last().is_some_and(|p| matches!(p.name, "export" | "observe"));
+        let error = if publishing || given_up.iter().any(exporting) {
+            Error::new(Kind::Interrupted, "interrupted while publishing; what is there is whole, the former or the new")
+                .help("run the same command again: it looks what became of this one and takes it up")
+        } else {
+            Error::new(Kind::Interrupted, "interrupted; nothing half-written was left")
+        };
+        if self.json && PRINTED.load(Ordering::Relaxed) {
+            return error.exit_code();
+        }
+        let error = given_up.iter().fold(error, |e, report| e.at("job", &report.job));
+        let fields = match given_up.as_slice() {
+            [one] => serde_json::to_value(one).unwrap_or_default(),
+            several => json!({ "runs": several }),
+        };
+        self.failure(&error, if given_up.is_empty() { json!({}) } else { fields })
+    }
+}
+
+/// Whether a document was printed: there is one.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+/// Whether a result could not be printed.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// The exit code, once all is printed: a result that nobody can read is none.
+pub(crate) fn ended(code: u8) -> u8 {
+    if code == 0 && LOST.load(Ordering::Relaxed) { advice::of(Kind::WriteFailed).exit_code } else { code }
+}
+
+/// Prints a text and a line end on stdout.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        // A closed pipe (`lakeport plan | head`) is the reader's choice and no failure.
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            LOST.store(true, Ordering::Relaxed);
+            eprintln!("error[{}]: the result cannot be printed: {e}", advice::of(Kind::WriteFailed).code);
+        }
+        _ => {}
     }
 }
 
@@ -70,10 +109,10 @@ fn document(ok: bool, fields: Value) -> Value {
     Value::Object(document)
 }
 
-/// Prints one JSON document; a reader that has seen enough is no failure.
+/// Prints one JSON document.
 pub(crate) fn print_json(document: &Value) {
-    let text = serde_json::to_string_pretty(document).unwrap_or_default();
-    let _ = writeln!(std::io::stdout(), "{text}");
+    PRINTED.store(true, Ordering::Relaxed);
+    print(&serde_json::to_string_pretty(document).unwrap_or_default());
 }
 
 /// What clap found wrong, also as JSON where that was asked for; help and version are no failures.

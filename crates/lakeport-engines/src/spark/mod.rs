@@ -26,8 +26,6 @@ mod session;
 mod stage;
 mod types;
 
-pub use session::settled;
-
 use results::{Execution, conform};
 use session::Session;
 use stage::Stage;

@@ -2,15 +2,16 @@
 //!
 //! A query given up, on Ctrl-C or after an error of ours, leaves work behind on other machines. It is ended in a task of its
 //! own, in this order: `Interrupt`, the end of the operation awaited, `ReleaseExecute`, the stage removed, `ReleaseSession`.
-//! The process waits for it with [`settled`].
+//! The process waits for it with [`lakeport::farewell::settled`].
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lakeport::config::SparkEnv;
 use lakeport::error::Result;
+use lakeport::farewell::Owed;
 use lakeport::limits::Limits;
 use lakeport::source::{Location, Work};
 use spark_connect_proto as proto;
@@ -25,34 +26,6 @@ const CALL: Duration = Duration::from_secs(3);
 /// How long an interrupted operation may take to end.
 const STOPPING: Duration = Duration::from_secs(8);
 
-/// Sessions of this process that have not ended.
-static OPEN: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
-
-/// Waits until every session of this process has ended on its server.
-///
-/// Call it before the runtime ends: a session that nobody uses any more is ended by a task of the runtime.
-pub async fn settled() {
-    // It fails only when the sender is gone, and that one is static.
-    let _ = OPEN.subscribe().wait_for(|open| *open == 0).await;
-}
-
-/// Counts a session while it lives.
-#[derive(Debug)]
-struct Open;
-
-impl Open {
-    fn one() -> Self {
-        OPEN.send_modify(|open| *open += 1);
-        Self
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        OPEN.send_modify(|open| *open = open.saturating_sub(1));
-    }
-}
-
 /// A session that ends when nobody uses it any more.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -60,7 +33,7 @@ pub(super) struct Session {
     /// What the cluster says of its work.
     pub(super) work: watch::Sender<Work>,
     left: Mutex<Left>,
-    open: Option<Open>,
+    open: Option<Owed>,
 }
 
 /// What a session leaves to be seen to at its end.
@@ -89,7 +62,7 @@ impl Session {
     ) -> Result<Self> {
         let client = Client::connect(env, headers, token, limits).await?;
         // Before the first call: one that is interrupted may have made the session.
-        let session = Self { client, work: watch::Sender::new(Work::default()), left: Mutex::default(), open: Some(Open::one()) };
+        let session = Self { client, work: watch::Sender::new(Work::default()), left: Mutex::default(), open: Some(Owed::one()) };
         session.client.pin().await?;
         Ok(session)
     }

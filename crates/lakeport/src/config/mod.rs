@@ -25,7 +25,7 @@ pub mod secret;
 
 pub use layers::{FILE, LOCAL_FILE, Layer, Origin};
 pub use reference::Reference;
-pub use secret::{Secret, SecretRef, Setting, Settings};
+pub use secret::{Secret, SecretRef, Setting, Settings, ensure_bare_reference};
 
 /// The whole configuration, all layers merged.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -93,6 +93,7 @@ impl Env {
             Self::Spark(env) => {
                 secret::ensure_by_reference(&env.headers)?;
                 secret::ensure_by_reference(&env.stage_options)?;
+                secret::ensure_bare("url", &env.url, "write token = { env = \"SPARK_TOKEN\" } instead")?;
                 secret::ensure_bare(
                     "stage",
                     env.stage.as_deref().unwrap_or_default(),
@@ -344,7 +345,7 @@ pub enum RouteWish {
 
 /// `lossy = true | ["a"]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`lossy` is true, false, or a list of columns")]
 pub enum LossyConfig {
     /// All or none.
     All(bool),
@@ -527,14 +528,14 @@ impl Config {
         let mut origins = BTreeMap::new();
         // Each file is also checked by itself, so that an error names the file it stands in.
         for layer in layers {
-            if let Origin::File(path) = &layer.origin {
-                let alone: std::result::Result<Partial, _> = toml::Value::Table(layer.values.clone()).try_into();
-                alone.map_err(|e| explain(&e)).at("file", path.display())?;
+            if matches!(layer.origin, Origin::File(_)) {
+                read_as::<Partial>(layer.values.clone(), |_| Some(&layer.origin))?;
             }
             layers::merge(&mut merged, &layer.values, &layer.origin, "", &mut origins);
         }
+        forget_strangers(&mut merged, layers);
         let values = origins.keys().filter_map(|key| Some((key.clone(), layers::value(&merged, key)?))).collect();
-        let mut config: Self = toml::Value::Table(merged).try_into().map_err(|e: toml::de::Error| explain(&e))?;
+        let mut config: Self = read_as(merged, |key| origin_of(&origins, key))?;
         config.files =
             layers.iter().rev().filter_map(|l| if let Origin::File(p) = &l.origin { Some(p.clone()) } else { None }).collect();
         config.base = layers
@@ -553,6 +554,10 @@ impl Config {
         for (name, job) in &config.job {
             if job.to.is_empty() {
                 return Err(Error::new(Kind::ConfigInvalid, format!("job `{name}` does not say `to`")).at("job", name));
+            }
+            let tables = job.tables.values().filter_map(|t| t.from.as_ref());
+            for reference in tables.chain(&job.from).chain(std::iter::once(&job.to)) {
+                ensure_bare_reference(reference).at("job", name)?;
             }
         }
         Ok(config)
@@ -579,6 +584,34 @@ impl Config {
     pub fn job(&self, name: &str) -> Result<&Job> {
         self.job.get(name).ok_or_else(|| unknown("job", name, self.job.keys()))
     }
+}
+
+/// Leaves out what the user's own file says of environments that this project does not have: without a type they are none.
+fn forget_strangers(merged: &mut toml::Table, layers: &[Layer]) {
+    let of = |table: &toml::Table, name: &str| table.get("env").and_then(|e| e.get(name)).is_some();
+    let Some(environments) = merged.get_mut("env").and_then(toml::Value::as_table_mut) else { return };
+    environments.retain(|name, env| env.get("type").is_some() || layers.iter().any(|l| !l.user && of(&l.values, name)));
+}
+
+/// Reads a table as what it should be; an error names the key it is about, and where that comes from.
+fn read_as<'a, T: serde::de::DeserializeOwned>(table: toml::Table, origin: impl Fn(&str) -> Option<&'a Origin>) -> Result<T> {
+    serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| {
+        let key = e.path().to_string();
+        let error = explain(e.inner());
+        // An unknown key names itself.
+        let error = if error.kind() == Kind::UnknownKey || key == "." { error } else { error.at("key", &key) };
+        match origin(&key) {
+            Some(Origin::File(path)) => error.at("file", path.display()),
+            Some(Origin::Variable(name)) => error.at("variable", name),
+            None => error,
+        }
+    })
+}
+
+/// Where a key, or what lies below it, comes from.
+fn origin_of<'a>(origins: &'a BTreeMap<String, Origin>, key: &str) -> Option<&'a Origin> {
+    let below = format!("{key}.");
+    origins.iter().find(|(known, _)| *known == key || known.starts_with(&below)).map(|(_, origin)| origin)
 }
 
 /// A file that may leave out what another layer gives; only its keys and types are checked.
@@ -683,10 +716,56 @@ mod tests {
             "type = \"database\"\ndriver = \"postgresql\"\nuri = \"postgresql://me:hunter2@h/d\"",
             "type = \"tableau\"\nurl = \"https://t\"\nproxy = \"http://me:hunter2@p:3128\"",
             "type = \"spark\"\nurl = \"sc://h\"\nheaders = { authorization = \"hunter2\" }",
+            "type = \"spark\"\nurl = \"sc://h\"\nheaders = { x-api-key = \"hunter2\" }",
+            "type = \"spark\"\nurl = \"sc://h:1/;use_ssl=true;token=hunter2\"",
+            "type = \"database\"\ndriver = \"postgresql\"\nuri = \"postgresql://h/d?password=hunter2\"",
+            "type = \"database\"\ndriver = \"postgresql\"\nuri = \"host=h password=hunter2\"",
+            "type = \"database\"\ndriver = \"snowflake\"\nuri = \"me:hunter2@account/db\"",
+            "type = \"tableau\"\nurl = \"https://t/?token=hunter2\"",
+            "type = \"lake\"\nroot = \"https://h/p?sv=1&sig=hunter2\"",
         ] {
             let e = load(&format!("[env.x]\n{address}\n")).unwrap_err();
             assert!(e.kind() == Kind::ConfigInvalid && !format!("{e:?}").contains("hunter2"), "{e:?}");
         }
+        let e = load("[job.x]\nfrom = \"https://me:hunter2@h/p.csv\"\nto = \"a.hyper\"\n").unwrap_err();
+        assert!(e.kind() == Kind::ConfigInvalid && !format!("{e:?}").contains("hunter2"), "{e:?}");
+        // What only looks like one.
+        for harmless in
+            ["s3://b/t/token=5/x.parquet", "abfss://box@account.dfs.core.windows.net/t", "lake:a@b:c", "https://h/t?v=1"]
+        {
+            ensure_bare_reference(harmless).unwrap();
+        }
+        for uri in ["postgresql://me@h:5432/d?sslmode=require", "host=h dbname=d passfile=x", "C:/data/a@b.db", "me@account/db"] {
+            load(&format!("[env.x]\ntype = \"database\"\ndriver = \"d\"\nuri = \"{uri}\"\n")).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_error_names_its_key_and_where_it_stands() {
+        for (text, key, words) in [
+            ("[job.x]\nto = \"a.hyper\"\nkey = \"id\"\n", "job.x.key", "expected a sequence"),
+            ("[job.x]\nto = \"a.hyper\"\nlossy = \"a\"\n", "job.x.lossy", "true, false, or a list of columns"),
+            ("[env.t]\nurl = \"http://x\"\n", "env.t", "missing field `type`"),
+        ] {
+            let e = load(text).unwrap_err();
+            assert_eq!((e.kind(), e.context_value("key")), (Kind::ConfigInvalid, Some(key)), "{e:?}");
+            assert!(e.message().contains(words) && e.context_value("file").is_some_and(|f| f.ends_with(FILE)), "{e:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_user_says_of_the_environments_of_one_project_is_no_matter_in_another() {
+        let values = |text: &str| text.parse::<toml::Table>().unwrap();
+        let layer = |user: bool, text: &str| Layer { origin: Origin::File("x".into()), values: values(text), user };
+        let mine = layer(true, "[env.t]\nproject = \"U\"\n");
+        let config = Config::merged(std::slice::from_ref(&mine), Path::new("/")).unwrap();
+        assert!(config.env.is_empty());
+        let here = layer(false, "[env.t]\ntype = \"tableau\"\nurl = \"http://x\"\n");
+        let config = Config::merged(&[mine.clone(), here], Path::new("/")).unwrap();
+        let Env::Tableau(site) = config.environment("t").unwrap() else { panic!("no site") };
+        assert_eq!(site.project.as_deref(), Some("U"));
+        let half = layer(false, "[env.t]\nurl = \"http://x\"\n");
+        assert_eq!(Config::merged(&[mine, half], Path::new("/")).unwrap_err().context_value("key"), Some("env.t"));
     }
 
     #[test]

@@ -90,9 +90,22 @@ pub fn resolve(settings: &Settings, base: &Path) -> Result<BTreeMap<String, Stri
 /// Whether what bears this name is a secret, as clouds, drivers and servers name theirs.
 #[must_use]
 pub fn names_a_secret(name: &str) -> bool {
-    const PARTS: [&str; 9] =
-        ["token", "secret", "password", "passwd", "access_key", "account_key", "credential", "sas", "authorization"];
-    let name = name.to_ascii_lowercase();
+    const PARTS: [&str; 13] = [
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "passphrase",
+        "access_key",
+        "account_key",
+        "api_key",
+        "apikey",
+        "private_key",
+        "credential",
+        "sas",
+        "authorization",
+    ];
+    let name = name.to_ascii_lowercase().replace('-', "_");
     // Who one is, and where the secret lies, is none.
     let harmless = name.ends_with("key_id") || name.ends_with("_file") || name.ends_with("_path") || name.ends_with("_uri");
     !harmless && PARTS.iter().any(|part| name.contains(part))
@@ -111,18 +124,51 @@ pub(super) fn ensure_by_reference(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that an address carries no password, which is given `instead` in another way.
+/// Makes sure that the address of an environment carries no secret, which is given `instead` in another way.
 ///
 /// # Errors
-/// `ConfigInvalid`.
+/// `ConfigInvalid`, naming the key and never its value.
 pub(super) fn ensure_bare(key: &str, address: &str, instead: &str) -> Result<()> {
-    match url::Url::parse(address) {
-        Ok(url) if url.password().is_some() => {
-            let message = format!("the address in `{key}` carries a password");
-            Err(Error::new(Kind::ConfigInvalid, message).at("key", key).help(instead))
-        }
-        _ => Ok(()),
+    // Drivers have ways of their own: `host=db password=…`, `user:password@account/database`.
+    let words = !address.contains("://");
+    let signed_in =
+        words && address.split('/').next().and_then(|a| a.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'));
+    let told = words && address.split_whitespace().any(|word| word.split_once('=').is_some_and(|(name, _)| is_secret(name)));
+    if signed_in || told || carries_a_secret(address) {
+        let message = format!("the address in `{key}` carries a password");
+        return Err(Error::new(Kind::ConfigInvalid, message).at("key", key).help(instead));
     }
+    Ok(())
+}
+
+/// Makes sure that what is to be read or written is named without a secret: its name stands in plans, reports and errors.
+///
+/// # Errors
+/// `ConfigInvalid`, which does not repeat it.
+pub fn ensure_bare_reference(reference: &str) -> Result<()> {
+    if !carries_a_secret(reference) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::ConfigInvalid,
+        "an address carries a password or a signature, and would be shown wherever the table is named",
+    )
+    .help("name an environment whose `options` hold it by reference: { env = \"NAME\" }"))
+}
+
+/// Whether a URL holds a password before the host, or a parameter whose name says that it is a secret.
+fn carries_a_secret(address: &str) -> bool {
+    let Some((_, rest)) = address.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', ';']).next().unwrap_or_default();
+    let password =
+        authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).is_some_and(|(_, word)| !word.is_empty());
+    let parameters = rest.split_once(['?', ';']).map_or("", |(_, parameters)| parameters);
+    let signed = parameters.split(['&', ';']).filter_map(|p| p.split_once('='));
+    password || signed.into_iter().any(|(name, value)| !value.is_empty() && is_secret(name))
+}
+
+fn is_secret(name: &str) -> bool {
+    names_a_secret(name) || ["sig", "pwd", "signature", "x-amz-signature"].contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// What to do instead of a literal.

@@ -18,6 +18,7 @@ use crate::source::PlainScan;
 use crate::types::{Mapping, Wishes};
 use crate::verify::{Fingerprint, Verify};
 
+mod ahead;
 pub(crate) mod archive;
 pub mod avro;
 mod crew;

@@ -11,7 +11,8 @@ use super::output::{Encode, OneTable, Output, input};
 use super::{Capability, FileDescription, Format, Opened, Writer, read_back};
 use crate::error::{Context, Kind, Result, Wrap};
 use crate::limits::Limits;
-use crate::types::{Mapping, Wishes, json, ndjson};
+use crate::types::json::Json;
+use crate::types::{Mapping, Wishes, ndjson};
 use crate::verify::{Fingerprint, Verify};
 
 /// Rows of a batch read back.
@@ -74,10 +75,9 @@ struct Encoder {
 impl Encode for Encoder {
     fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows: ArrayRef = Arc::new(StructArray::from(batch.clone()));
-        let options = json::options();
+        let json = Json::new();
         let field = Arc::new(Field::new("row", DataType::Struct(batch.schema().fields().clone()), false));
-        let mut encoder = arrow_json::writer::make_encoder(&field, rows.as_ref(), &options)
-            .wrap(Kind::TypeRefused, || "a column cannot be written as JSON".into())?;
+        let mut encoder = json.encoder(&field, rows.as_ref())?;
         for row in 0..rows.len() {
             encoder.encode(row, &mut self.buffer);
             self.buffer.push(b'\n');
@@ -88,7 +88,7 @@ impl Encode for Encoder {
         }
         self.out.write_all(&self.buffer).wrap(Kind::WriteFailed, || "cannot write the NDJSON file".into())?;
         self.buffer.clear();
-        Ok(())
+        json.ensure_kept()
     }
 
     fn size(&self) -> Option<u64> {

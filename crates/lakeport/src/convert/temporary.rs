@@ -98,17 +98,47 @@ impl Temporary {
     /// # Errors
     /// `WriteFailed`; the old target is then still there.
     pub fn keep(mut self) -> Result<PathBuf> {
-        let failed = || format!("cannot write {}", self.target.display());
+        self.sync()?;
+        std::fs::rename(&self.path, &self.target).wrap(Kind::WriteFailed, || self.unwritable())?;
+        self.kept = true;
+        self.named()
+    }
+
+    /// As [`Temporary::keep`], where nothing is yet.
+    ///
+    /// # Errors
+    /// `TargetExists` when the name was taken, be it in the meantime; `WriteFailed`.
+    pub fn keep_new(mut self) -> Result<PathBuf> {
+        self.sync()?;
+        let taken = || Error::new(Kind::TargetExists, format!("{} is already there", self.target.display()));
+        // A link, unlike a rename, fails where there is something; the temporary name goes when this is dropped.
+        match std::fs::hard_link(&self.path, &self.target) {
+            Ok(()) => self.named(),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+            // Some file systems have no links; there a look before has to do.
+            Err(_) if self.target.symlink_metadata().is_ok() => Err(taken()),
+            Err(_) => self.keep(),
+        }
+    }
+
+    fn unwritable(&self) -> String {
+        format!("cannot write {}", self.target.display())
+    }
+
+    /// Brings the content to the disk.
+    fn sync(&mut self) -> Result<()> {
         // The system tells of a block that it could not write once: whoever asks next hears that all is well.
         let ahead = self.ahead.take().map_or(Ok(()), |sync| sync.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())));
-        ahead.and_then(|()| std::fs::File::open(&self.path)?.sync_all()).wrap(Kind::WriteFailed, failed)?;
-        std::fs::rename(&self.path, &self.target).wrap(Kind::WriteFailed, failed)?;
+        ahead.and_then(|()| std::fs::File::open(&self.path)?.sync_all()).wrap(Kind::WriteFailed, || self.unwritable())
+    }
+
+    /// Brings the name to the disk.
+    fn named(&self) -> Result<PathBuf> {
         if let Some(directory) = self.target.parent()
             && let Ok(handle) = std::fs::File::open(directory)
         {
-            handle.sync_all().wrap(Kind::WriteFailed, failed)?;
+            handle.sync_all().wrap(Kind::WriteFailed, || self.unwritable())?;
         }
-        self.kept = true;
         Ok(self.target.clone())
     }
 }
@@ -274,6 +304,22 @@ mod tests {
         temporary.sync_ahead();
         std::fs::write(temporary.path(), "new").unwrap();
         assert_eq!(std::fs::read_to_string(temporary.keep().unwrap()).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_name_that_was_taken_meanwhile_is_left_to_who_took_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.hyper");
+        let late = Temporary::beside(&target).unwrap();
+        std::fs::write(late.path(), "late").unwrap();
+        std::fs::write(&target, "first").unwrap();
+        assert_eq!(late.keep_new().unwrap_err().kind(), Kind::TargetExists);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "first");
+        std::fs::remove_file(&target).unwrap();
+        let next = Temporary::beside(&target).unwrap();
+        std::fs::write(next.path(), "next").unwrap();
+        assert_eq!(std::fs::read_to_string(next.keep_new().unwrap()).unwrap(), "next");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

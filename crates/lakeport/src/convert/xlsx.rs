@@ -13,6 +13,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use calamine::{DataRef, Reader, Xlsx as Book, open_workbook};
 
+use super::ahead::{Send, made_ahead};
 use super::{Capability, FileDescription, Format, Opened, Writer, read_back};
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::limits::Limits;
@@ -119,22 +120,17 @@ fn cells(path: &Path, sheet: &str, each: &mut dyn FnMut(u32, u32, DataRef<'_>) -
 fn opened(path: &Path, sheets: Vec<String>, mapping: &Mapping) -> Result<Opened> {
     let fields: Vec<_> = mapping.columns.iter().map(|c| Field::new(&c.name, c.physical.clone(), true)).collect();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
-    let (queue, batches) = std::sync::mpsc::sync_channel(2);
     let (path, of) = (path.to_owned(), Arc::clone(&schema));
-    std::thread::spawn(move || {
+    let batches = made_ahead(move |send| {
         for sheet in sheets {
             let mut rows = Rows { schema: Arc::clone(&of), builders: builders(&of), row: 0, at: 0, rows: 0 };
-            let mut send = |batch| queue.send(Ok(batch)).map_err(|_| Error::new(Kind::Unexpected, "nobody reads"));
-            let walked = cells(&path, &sheet, &mut |row, column, value| rows.cell(row, column, &value, &mut send));
-            if let Err(e) = walked.and_then(|()| rows.end(&mut send)) {
-                // A reader that is gone needs no reason.
-                let _ = queue.send(Err(e));
-                return;
-            }
+            cells(&path, &sheet, &mut |row, column, value| rows.cell(row, column, &value, &mut *send))?;
+            rows.end(&mut *send)?;
         }
+        Ok(())
     });
     let table = mapping.table.clone();
-    Ok(Opened { tables: vec![table.clone()], table, schema, rows: None, batches: Box::new(batches.into_iter()) })
+    Ok(Opened { tables: vec![table.clone()], table, schema, rows: None, batches })
 }
 
 /// Gathers one column of cells.
@@ -169,9 +165,6 @@ struct Rows {
     /// Whole rows in the builders.
     rows: usize,
 }
-
-/// Takes a batch on.
-type Send<'a> = &'a mut dyn FnMut(RecordBatch) -> Result<()>;
 
 impl Rows {
     fn cell(&mut self, row: u32, column: u32, value: &DataRef<'_>, send: Send<'_>) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Locks between processes: one session per token, one publish per data source.
+//! Locks between processes: one session per token, one publish per data source, one per receipt.
 //!
 //! The system's own file locks, because they end with their process, however it ends. The file's content only tells who
 //! holds it. Files are never removed: another process may have opened one and be waiting on it.
@@ -25,13 +25,13 @@ const NOTE: u64 = 4096;
 
 /// A lock; let go when dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     file: File,
 }
 
 /// Who holds a lock, as its file tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     pid: u32,
     /// Distinguishes processes of one number: containers share a directory and each has a process 1.
     process: String,
@@ -41,20 +41,20 @@ pub(super) struct Holder {
 
 /// What is locked, and where.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The directory of locks; `None` is the user's.
-    pub(super) directory: Option<&'a Path>,
+    pub(crate) directory: Option<&'a Path>,
     /// What tells one lock from another.
-    pub(super) key: &'a [&'a str],
+    pub(crate) key: &'a [&'a str],
     /// The thing in words: ``token `x` ``.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// How long to wait.
-    pub(super) wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 /// How a wait ended.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     /// It is ours.
     Ours(Lock),
     /// It cannot be had on this machine; the reason.
@@ -65,7 +65,7 @@ impl Lock {
     /// Takes a lock, waiting for it as long as `wanted` says.
     ///
     /// `ours` decides what a lock means that this very process holds elsewhere: an error, or `None` to wait for it too.
-    pub(super) async fn take(wanted: &Wanted<'_>, ours: impl Fn() -> Option<Error> + Send) -> Result<Taken> {
+    pub(crate) async fn take(wanted: &Wanted<'_>, ours: impl Fn() -> Option<Error> + Send) -> Result<Taken> {
         let path = match prepare(wanted) {
             Ok(path) => path,
             Err(e) => return Ok(Taken::NotHere(e.to_string())),

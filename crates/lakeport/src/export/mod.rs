@@ -17,6 +17,7 @@ use crate::types::Mapping;
 
 pub mod care;
 pub mod database;
+pub(crate) mod lock;
 pub mod store;
 pub mod tableau;
 

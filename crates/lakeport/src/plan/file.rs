@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use futures::StreamExt;
+use arrow::datatypes::{DataType, Field, IntervalUnit, SchemaRef};
+use futures::{FutureExt, StreamExt};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -94,15 +94,27 @@ fn snapshot(file: &FileSource, rows: Option<u64>) -> Result<Snapshot> {
 /// An iterator as a stream: a thread reads a little ahead and ends when nobody listens.
 fn stream(batches: Batches) -> BatchStream {
     let (queue, mut read) = mpsc::channel::<Result<RecordBatch>>(AHEAD);
-    tokio::task::spawn_blocking(move || {
+    let mut reading = Some(tokio::task::spawn_blocking(move || {
         for batch in batches {
             let failed = batch.is_err();
             if queue.blocking_send(batch).is_err() || failed {
                 return;
             }
         }
-    });
-    Box::pin(futures::stream::poll_fn(move |context| read.poll_recv(context)))
+    }));
+    Box::pin(futures::stream::poll_fn(move |context| {
+        match std::task::ready!(read.poll_recv(context)) {
+            Some(batch) => std::task::Poll::Ready(Some(batch)),
+            None => {
+                // A reader that broke down closes the queue as one does that has come to the end.
+                let Some(thread) = &mut reading else { return std::task::Poll::Ready(None) };
+                let ended = std::task::ready!(thread.poll_unpin(context));
+                reading = None;
+                let broken = |e| Error::new(Kind::SourceUnreadable, "the reader of the file broke down").because(e);
+                std::task::Poll::Ready(ended.err().map(|e| Err(broken(e))))
+            }
+        }
+    }))
 }
 
 /// All of it as a Parquet file in a directory of its own, which the next run removes when this one is killed.
@@ -112,7 +124,18 @@ fn spool(directory: &Path, opened: Opened) -> Result<(TempDir, PathBuf)> {
     let path = scratch.path().join("spool.parquet");
     let file = std::fs::File::create(&path).wrap(Kind::WriteFailed, failed)?;
     let schema: SchemaRef = Arc::clone(&opened.schema);
-    let mut writer = ArrowWriter::try_new(file, schema, None).wrap(Kind::WriteFailed, failed)?;
+    let held = |field: &Field| !matches!(field.data_type(), DataType::Union(..) | DataType::Interval(IntervalUnit::MonthDayNano));
+    if let Some(field) = schema.fields().iter().find(|f| !held(f)) {
+        let message = format!(
+            "column `{}` is of type {}, which SQL, conditions and limits cannot have beside them",
+            field.name(),
+            field.data_type()
+        );
+        return Err(Error::new(Kind::TypeRefused, message)
+            .help("read the file whole, without --sql, --where and --limit")
+            .at("column", field.name()));
+    }
+    let mut writer = ArrowWriter::try_new(file, schema, None).wrap(Kind::TypeRefused, failed)?;
     for batch in opened.batches {
         writer.write(&batch?).wrap(Kind::WriteFailed, failed)?;
         if writer.in_progress_size() > ROW_GROUP {

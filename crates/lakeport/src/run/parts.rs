@@ -28,7 +28,7 @@ type Filled = (Part, Option<Fingerprint>);
 
 impl Lakeport {
     /// Carries out a plan whose result is several files.
-    pub(super) async fn run_parts(&self, job: &str, plan: Plan, mut clock: Clock<'_>, report: &mut Report) -> Result<()> {
+    pub(super) async fn run_parts(&self, job: &str, plan: Plan, clock: Clock<'_>, report: &mut Report) -> Result<()> {
         let Plan { destination, tables, verify, format, mode, split, from, limits, .. } = plan;
         let gone = || Error::new(Kind::Unexpected, "a plan to split lacks its table");
         let (split, names) = split.ok_or_else(gone)?;
@@ -75,7 +75,13 @@ impl Lakeport {
         report.file = Some(FileReport { format: format.to_owned(), bytes: set.manifest.bytes, path: None });
         match destination {
             Destination::File(_) => {
-                let path = blocking(move || commit_on_disk(&set, &manifest, mode)).await?;
+                // It says what is about to happen for as long as it does, also where the run is given up meanwhile.
+                let path = blocking(move || {
+                    let path = commit_on_disk(&set, &manifest, mode);
+                    drop(staging);
+                    path
+                })
+                .await?;
                 if let Some(file) = &mut report.file {
                     file.path = Some(path);
                 }
@@ -83,10 +89,9 @@ impl Lakeport {
             Destination::Target { environment, target, .. } => {
                 clock.begin("export", report);
                 let how = Publish { name: directory, mode, ..Publish::default() };
-                publish(target.as_ref(), &set, &how, verify, &mut clock, report).await.at("environment", &environment)?;
+                publish(target.as_ref(), &set, &how, verify, &clock, report).await.at("environment", &environment)?;
             }
         }
-        clock.end(report);
         Ok(())
     }
 }
@@ -206,7 +211,7 @@ async fn publish(
     set: &FileSet,
     how: &Publish,
     verify: Verify,
-    clock: &mut Clock<'_>,
+    clock: &Clock<'_>,
     report: &mut Report,
 ) -> Result<()> {
     let (listen, name) = (clock.listen, clock.name);

@@ -293,6 +293,10 @@ fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
         return natural;
     }
     if to.version() > version {
+        // A wide decimal has another type to fall back on, which may be accepted.
+        if matches!(natural.verdict, Verdict::Lossy(_)) {
+            return natural;
+        }
         return Row::refused(format!("{to} needs hyper file format {}, the environment allows {version}", to.version()))
             .note("set `hyper_version = 3` in the environment");
     }
@@ -317,6 +321,10 @@ fn wished(from: &DataType, to: HyperType, version: u8) -> Row {
         }
         (A::Timestamp(_, Some(_)), HyperType::Timestamp) => checked(to, "the wall clock of UTC"),
         (_, _) if texts => new(to, Conversion::CheckedCast, Verdict::Checked(format!("texts that say no more than a {to}"))),
+        // What cannot be taken back cannot be checked: a time has lost its day.
+        _ if !arrow::compute::can_cast_types(&to.physical(), from) => {
+            Row::refused(format!("a {to} is not all that a {from} holds")).note("choose another type, or compute it in --sql")
+        }
         _ => checked(to, "values that convert back to themselves"),
     }
 }
@@ -349,6 +357,14 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_that_cannot_be_checked_is_refused() {
+        let stamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+        assert!(matches!(wished(&stamp, HyperType::Time, 3).verdict, Verdict::Refused(_)));
+        assert!(matches!(wished(&stamp, HyperType::Date, 3).verdict, Verdict::Checked(_)));
+        assert!(matches!(wished(&DataType::Decimal128(38, 10), HyperType::Numeric(38, 10), 2).verdict, Verdict::Lossy(_)));
+    }
+
+    #[test]
     fn the_docs_page_is_the_table() {
         documentation::ensure_page("types-hyper.md", &documentation());
     }
@@ -366,12 +382,12 @@ mod tests {
     fn a_wide_decimal_in_version_2_needs_consent() {
         let mut wishes = Wishes { hyper_version: Some(2), ..Wishes::default() };
         let mapping = map("t", &one(DataType::Decimal128(38, 10)), &wishes).unwrap();
-        let e = mapping.ensure_accepted().unwrap_err();
+        let e = mapping.ensure_accepted(None).unwrap_err();
         assert_eq!(e.code(), "E206");
         assert_eq!(e.causes(), ["decimal(38,10) needs hyper file format 3, the environment allows 2"]);
         assert!(e.help_line().contains("hyper_version = 3") && e.help_line().contains("types.c"));
         wishes.lossy = Lossy::All;
-        map("t", &one(DataType::Decimal128(38, 10)), &wishes).unwrap().ensure_accepted().unwrap();
+        map("t", &one(DataType::Decimal128(38, 10)), &wishes).unwrap().ensure_accepted(None).unwrap();
     }
 
     #[test]

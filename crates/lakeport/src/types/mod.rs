@@ -154,7 +154,7 @@ pub struct Keys {
 }
 
 /// A foreign key to another table of the same file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ForeignKey {
     /// Columns of this table.
     pub columns: Vec<String>,
@@ -165,11 +165,12 @@ pub struct ForeignKey {
 }
 
 impl Mapping {
-    /// Stops on columns that would change or cannot be held and were not accepted.
+    /// Stops on columns that would change or cannot be held and were not accepted; `environment` is where they go.
     ///
     /// # Errors
     /// `NotExact` or `TypeRefused` with the column in the context; several columns are all named in the message.
-    pub fn ensure_accepted(&self) -> Result<()> {
+    pub fn ensure_accepted(&self, environment: Option<&str>) -> Result<()> {
+        let there = environment.map_or_else(String::new, |name| format!(" in {name}"));
         let refused = |kind: Kind, column: &ColumnMapping, what: &str| {
             let others: Vec<_> = self
                 .columns
@@ -178,12 +179,15 @@ impl Mapping {
                 .map(|c| format!("`{}`", c.name))
                 .collect();
             let also = if others.is_empty() { String::new() } else { format!(" (nor {})", others.join(", ")) };
-            let mut e = Error::new(kind, format!("column `{}` {what}{also}", column.name)).at("column", &column.name);
+            let mut e = Error::new(kind, format!("column `{}` {what}{there}{also}", column.name)).at("column", &column.name);
             if let Some(why) = column.verdict.why() {
                 e = e.because(why.to_owned());
             }
             if let Some(note) = &column.note {
-                e = e.help(note.clone());
+                // The advice of a table of types names no column, and no environment.
+                let named = environment.map(|name| format!("in [env.{name}]"));
+                let note = note.replace("in the environment", named.as_deref().unwrap_or("in the environment"));
+                e = e.help(note.replace("types.COLUMN", &format!("types.{}", column.name)));
             }
             e
         };

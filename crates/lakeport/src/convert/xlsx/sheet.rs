@@ -17,6 +17,7 @@ use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
 use super::rows::DAY;
 use super::{cells, sheets};
+use crate::convert::ahead::{Send, made_ahead};
 use crate::convert::{ColumnDescription, Opened, TableDescription};
 use crate::error::{Error, Kind, Result, Wrap};
 
@@ -43,19 +44,14 @@ pub(super) fn open(path: &Path, sheet: Option<&str>) -> Result<Opened> {
     }
     let schema = layout.schema();
     let (rows, name) = (layout.rows(), name.clone());
-    let (queue, batches) = std::sync::mpsc::sync_channel(2);
     let (of, path): (_, PathBuf) = (Arc::clone(&schema), path.to_owned());
     let sheet = name.clone();
-    std::thread::spawn(move || {
+    let batches = made_ahead(move |send| {
         let mut table = Rows::new(&layout, of);
-        let mut send = |batch| queue.send(Ok(batch)).map_err(|_| Error::new(Kind::Unexpected, "nobody reads"));
-        let walked = cells(&path, &sheet, &mut |row, column, value| table.cell(row, column, &value, &mut send));
-        if let Err(e) = walked.and_then(|()| table.end(&mut send)) {
-            // A reader that is gone needs no reason.
-            let _ = queue.send(Err(e));
-        }
+        cells(&path, &sheet, &mut |row, column, value| table.cell(row, column, &value, &mut *send))?;
+        table.end(send)
     });
-    Ok(Opened { tables: all, table: name, schema, rows: Some(rows), batches: Box::new(batches.into_iter()) })
+    Ok(Opened { tables: all, table: name, schema, rows: Some(rows), batches })
 }
 
 /// What a sheet holds, for `lakeport describe`.
@@ -339,9 +335,6 @@ struct Rows {
     rows: usize,
     bytes: usize,
 }
-
-/// Takes a batch on.
-type Send<'a> = &'a mut dyn FnMut(RecordBatch) -> Result<()>;
 
 impl Rows {
     fn new(layout: &Layout, schema: SchemaRef) -> Self {

@@ -1,6 +1,6 @@
 //! Files on the local disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -8,6 +8,7 @@ use crate::convert::Temporary;
 use crate::error::{Context, Error, Kind, Result, Wrap};
 use crate::export::{Health, Mode, Observed, Progress, Receipt};
 use crate::limits::show_size;
+use crate::run::blocking;
 use crate::source::Listed;
 
 /// Bytes copied at a time.
@@ -26,10 +27,8 @@ pub(super) async fn publish(from: &Path, to: &Path, mode: Mode, progress: Progre
     }
     let temporary = Temporary::beside(to).during("publish")?;
     let bytes = copy(from, temporary.path(), progress).await?;
-    let (name, place) = (shown.clone(), to.to_owned());
-    let path = tokio::task::spawn_blocking(move || keep(temporary, place, mode, &name))
-        .await
-        .wrap(Kind::Unexpected, || "writing was stopped".to_owned())??;
+    let keep = move || if mode == Mode::Create { temporary.keep_new() } else { temporary.keep() };
+    let path = blocking(keep).await.during("publish")?;
     let way = if mode == Mode::Create { "link" } else { "rename" };
     let id = path.display().to_string();
     Ok(Receipt { url: Some(format!("file://{id}")), id, bytes, way: way.to_owned(), ..Receipt::default() })
@@ -53,27 +52,6 @@ async fn copy(from: &Path, to: &Path, progress: Progress<'_>) -> Result<u64> {
     }
     target.flush().await.wrap(Kind::WriteFailed, unwritable)?;
     Ok(done)
-}
-
-/// Gives the finished file its name.
-fn keep(temporary: Temporary, place: PathBuf, mode: Mode, shown: &str) -> Result<PathBuf> {
-    if mode != Mode::Create {
-        return temporary.keep();
-    }
-    let failed = || format!("cannot write {shown}");
-    std::fs::File::open(temporary.path()).and_then(|f| f.sync_all()).wrap(Kind::WriteFailed, failed)?;
-    // A link, unlike a rename, fails when the name was taken in the meantime.
-    match std::fs::hard_link(temporary.path(), &place) {
-        Ok(()) => {
-            if let Some(directory) = place.parent().and_then(|d| std::fs::File::open(d).ok()) {
-                directory.sync_all().wrap(Kind::WriteFailed, failed)?;
-            }
-            std::path::absolute(&place).wrap(Kind::WriteFailed, failed)
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(super::taken(shown)),
-        // Some file systems have no links; there the look before has to do.
-        Err(_) => temporary.keep(),
-    }
 }
 
 /// Looks whether files could be written below a directory.

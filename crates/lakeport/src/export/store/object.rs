@@ -12,13 +12,14 @@ use object_store::gcp::GoogleConfigKey;
 use object_store::path::Path;
 use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutMultipartOptions, PutOptions,
-    PutPayload,
+    PutPayload, UploadPart,
 };
 use tokio::io::AsyncReadExt;
 use url::Url;
 
 use crate::error::{Error, Kind, Result, Wrap};
 use crate::export::{Health, Mode, Observed, Progress, Receipt};
+use crate::farewell::Owed;
 use crate::limits::show_size;
 use crate::source::{Listed, Location};
 
@@ -52,9 +53,11 @@ pub fn object_store_for(location: &Location) -> Result<(Arc<dyn ObjectStore>, Pa
     Ok((Arc::from(store), path))
 }
 
-/// Reads a URL whose path may hold what a URL does not: object names know no queries and fragments.
+/// Reads a URL. A web address is written as the web writes it; keys of object stores are written as they are, and know no queries,
+/// fragments and encodings.
 fn parse(url: &str) -> Result<Url> {
-    let bare = if url.starts_with("http") { url.to_owned() } else { url.replace('?', "%3F").replace('#', "%23") };
+    let bare =
+        if url.starts_with("http") { url.to_owned() } else { url.replace('%', "%25").replace('?', "%3F").replace('#', "%23") };
     Url::parse(&bare).wrap(Kind::ConfigInvalid, || format!("`{url}` is no URL"))
 }
 
@@ -96,10 +99,12 @@ pub(super) async fn put_file(
     let mut file = tokio::fs::File::open(from).await.wrap(Kind::SourceMissing, unreadable)?;
     let bytes = file.metadata().await.wrap(Kind::SourceUnreadable, unreadable)?.len();
     let way = if bytes <= PART {
-        let mode = if mode == Mode::Create { PutMode::Create } else { PutMode::Overwrite };
         let content = read_part(&mut file, bytes, from).await?;
-        let options = PutOptions { mode, ..PutOptions::default() };
-        store.put_opts(path, content.into(), options).await.map_err(failed)?;
+        if mode == Mode::Create {
+            create(store, path, content, to).await?;
+        } else {
+            store.put(path, content.into()).await.map_err(failed)?;
+        }
         progress(bytes, bytes);
         "single request".to_owned()
     } else {
@@ -113,8 +118,8 @@ pub(super) async fn put_file(
         free().await?;
         let part = part_size(bytes);
         let before = seen(store, path).await;
-        let mut upload = store.put_multipart_opts(path, PutMultipartOptions::default()).await.map_err(failed)?;
-        let sent = match send_parts(upload.as_mut(), &mut file, bytes, part, from, progress, &failed).await {
+        let mut upload = Upload::begin(store, path, to).await.map_err(failed)?;
+        let sent = match send_parts(&mut upload, &mut file, bytes, part, from, progress, &failed).await {
             Ok(()) => free().await,
             Err(e) => Err(e),
         };
@@ -127,16 +132,85 @@ pub(super) async fn put_file(
             },
             Err(e) => Err(e),
         };
-        if let Err(e) = outcome {
-            // Parts that stay cost money and are invisible; the failure itself is what the user hears of.
-            if let Err(abort) = upload.abort().await {
-                tracing::warn!("the parts of {} could not be removed: {abort}", to.url);
-            }
-            return Err(e);
-        }
+        upload.end(outcome).await?;
         format!("{} parts of {}", bytes.div_ceil(part), show_size(part))
     };
     Ok(Receipt { id: to.url.clone(), url: Some(to.url.clone()), bytes, way, ..Receipt::default() })
+}
+
+/// Puts an object where none is.
+async fn create(store: &dyn ObjectStore, path: &Path, content: Bytes, to: &Location) -> Result<()> {
+    let failed = |e| translate(e, to, "publish", Kind::ServerFailed);
+    if exists(store, path).await.map_err(failed)? {
+        return Err(super::taken(&to.url));
+    }
+    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    let Err(e) = store.put_opts(path, content.clone().into(), options).await else { return Ok(()) };
+    // A request whose answer was lost is repeated, and then meets what it has put there itself.
+    let there = async { store.get(path).await.ok()?.bytes().await.ok() };
+    if there.await.is_some_and(|there| there == content) { Ok(()) } else { Err(failed(e)) }
+}
+
+/// An upload in parts. One that is given up is taken back: its parts cost money, and nobody sees them.
+struct Upload {
+    parts: Option<Box<dyn MultipartUpload>>,
+    to: String,
+    owed: Option<Owed>,
+}
+
+impl Upload {
+    async fn begin(store: &dyn ObjectStore, path: &Path, to: &Location) -> object_store::Result<Self> {
+        let parts = store.put_multipart_opts(path, PutMultipartOptions::default()).await?;
+        Ok(Self { parts: Some(parts), to: to.url.clone(), owed: Some(Owed::one()) })
+    }
+
+    fn put(&mut self, content: Bytes) -> UploadPart {
+        match &mut self.parts {
+            Some(parts) => parts.put_part(PutPayload::from(content)),
+            None => Box::pin(std::future::ready(Err(object_store::Error::NotImplemented {
+                operation: "put_part of an ended upload".into(),
+                implementer: self.to.clone(),
+            }))),
+        }
+    }
+
+    async fn complete(&mut self) -> object_store::Result<()> {
+        match &mut self.parts {
+            Some(parts) => parts.complete().await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets go of an upload that is complete, and takes back one that failed.
+    async fn end(mut self, outcome: Result<()>) -> Result<()> {
+        if let Some(parts) = self.parts.take()
+            && outcome.is_err()
+        {
+            take_back(parts, &self.to).await;
+        }
+        outcome
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (to, owed) = (std::mem::take(&mut self.to), self.owed.take());
+            runtime.spawn(async move {
+                take_back(parts, &to).await;
+                drop(owed);
+            });
+        }
+    }
+}
+
+/// Removes the parts; the failure that led here is what the user hears of.
+async fn take_back(mut parts: Box<dyn MultipartUpload>, to: &str) {
+    if let Err(e) = parts.abort().await {
+        tracing::warn!("the parts of {to} could not be removed: {e}");
+    }
 }
 
 /// What is under a key: nothing, or an object; `None` when the store does not tell.
@@ -161,12 +235,28 @@ fn is_gone(e: &object_store::Error) -> bool {
     matches!(e, object_store::Error::NotFound { .. }) || status_of(e) == Some(404) || chain(e).contains("InvalidBlockList")
 }
 
+/// Whether the store has said no, so that the request has done nothing and will do nothing.
+pub(super) fn is_refusal(e: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    let named = matches!(
+        e,
+        E::NotFound { .. }
+            | E::AlreadyExists { .. }
+            | E::Precondition { .. }
+            | E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
+    );
+    named || status_of(e).is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429)
+}
+
 fn part_size(bytes: u64) -> u64 {
     PART.max(bytes.div_ceil(MAX_PARTS))
 }
 
 async fn send_parts(
-    upload: &mut dyn MultipartUpload,
+    upload: &mut Upload,
     file: &mut tokio::fs::File,
     bytes: u64,
     part: u64,
@@ -182,7 +272,7 @@ async fn send_parts(
             let length = part.min(left);
             let content = read_part(file, length, from).await?;
             left -= length;
-            let sending = upload.put_part(PutPayload::from(content));
+            let sending = upload.put(content);
             on_their_way.push(async move { sending.await.map(|()| length) });
         } else if let Some(sent) = on_their_way.next().await {
             done += sent.map_err(failed)?;
@@ -354,10 +444,10 @@ mod tests {
 
     #[test]
     fn options_are_checked_and_urls_may_hold_odd_names() {
-        let mut at = Location::new("s3://bucket/gold/a b#1?.hyper");
+        let mut at = Location::new("s3://bucket/gold/a b#1?100%25~ü.hyper");
         at.options.insert("aws_region".into(), "eu-central-1".into());
         let (_, path) = object_store_for(&at).unwrap();
-        assert_eq!(path.filename().unwrap(), "a b#1?.hyper");
+        assert_eq!(path.filename().unwrap(), "a b#1?100%25~ü.hyper");
         at.options.insert("aws_regoin".into(), "x".into());
         assert_eq!(object_store_for(&at).unwrap_err().kind(), Kind::UnknownKey);
         assert_eq!(object_store_for(&Location::new("nope://x/y")).unwrap_err().kind(), Kind::ConfigInvalid);

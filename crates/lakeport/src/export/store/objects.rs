@@ -6,7 +6,7 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use super::object::{object_store_for, put_file, translate};
+use super::object::{is_refusal, object_store_for, put_file, translate};
 use super::set::Intent;
 use crate::convert::manifest::{FileSet, Manifest, Names};
 use crate::error::{Error, Kind, Result, Wrap};
@@ -106,8 +106,11 @@ impl Place {
         Ok(Self { store, directory, manifest, name, shown })
     }
 
+    /// The key of what lies beside the manifest: written as it is, as the manifest's own.
     fn of(&self, name: &str) -> Path {
-        self.directory.clone().join(name)
+        // What is joined to a path is encoded, so that half of all names would become others.
+        let whole = format!("{}/{name}", self.directory);
+        Path::parse(&whole).unwrap_or_else(|_| self.directory.clone().join(name))
     }
 
     fn pending(&self, id: &str) -> Path {
@@ -138,7 +141,11 @@ impl Place {
         // Only the answer may be what was lost.
         match self.manifest().await {
             Ok(Some(there)) if there.id == set.manifest.id => Ok(()),
-            Ok(_) => Err((self.failed(e), true)),
+            // A request that nobody answered may still be on its way.
+            Ok(_) => {
+                let refused = is_refusal(&e);
+                Err((self.failed(e), refused))
+            }
             Err(_) => Err((self.failed(e), false)),
         }
     }

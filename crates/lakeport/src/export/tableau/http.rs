@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use tokio::io::AsyncWriteExt;
@@ -95,7 +96,7 @@ pub(super) struct Http {
     call_timeout: Duration,
     /// Values that must not be shown even when a page echoes them.
     hidden: Vec<Secret>,
-    /// Seconds that the server's clock is ahead of ours, as its last answer told.
+    /// Seconds that the server's clock is ahead of ours, as its last answer told; less what the answer took.
     ahead: AtomicI64,
 }
 
@@ -139,7 +140,13 @@ impl Http {
 
     /// Seconds that the server's clock is ahead of ours; 0 where it does not tell, and where they agree but for the way.
     pub(super) fn ahead(&self) -> i64 {
-        self.ahead.load(Ordering::Relaxed)
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        if ahead.abs() > CLOCKS_AGREE { ahead } else { 0 }
+    }
+
+    /// The time on the server's clock, which may be a little later.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        Utc::now() + TimeDelta::seconds(self.ahead.load(Ordering::Relaxed))
     }
 
     /// Sends one request and reads its answer.
@@ -174,8 +181,7 @@ impl Http {
                 continue;
             }
             if let Some(there) = date(&response) {
-                let ahead = (there - chrono::Utc::now()).num_seconds();
-                self.ahead.store(if ahead.abs() > CLOCKS_AGREE { ahead } else { 0 }, Ordering::Relaxed);
+                self.ahead.store((there - Utc::now()).num_seconds(), Ordering::Relaxed);
             }
             let retry_after = retry_after(&response);
             let content_type = header(&response, CONTENT_TYPE);
@@ -402,15 +408,15 @@ fn retry_after(response: &Response) -> Option<Duration> {
     if let Ok(seconds) = told.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = chrono::DateTime::parse_from_rfc2822(told.trim()).ok()?;
+    let at = DateTime::parse_from_rfc2822(told.trim()).ok()?;
     // By the server's own clock where it shows it: ours may be hours off.
-    let now = date(response).unwrap_or_else(chrono::Utc::now);
+    let now = date(response).unwrap_or_else(Utc::now);
     Some((at.to_utc() - now).to_std().unwrap_or_default())
 }
 
 /// The server's time, as the head of its answer tells it.
-fn date(response: &Response) -> Option<chrono::DateTime<chrono::Utc>> {
-    chrono::DateTime::parse_from_rfc2822(header(response, DATE).trim()).ok().map(|d| d.to_utc())
+fn date(response: &Response) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(header(response, DATE).trim()).ok().map(|d| d.to_utc())
 }
 
 /// The title of a page.

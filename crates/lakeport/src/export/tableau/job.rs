@@ -86,9 +86,9 @@ impl Server {
     pub(super) async fn job(&self, id: &str, repeats: &mut Repeats) -> Result<Job> {
         const WHAT: &str = "look at the job";
         let call = Call::get(WHAT, format!("/jobs/{}", encode(id)));
-        let answer = self.call(&call, Repeat::Harmless, repeats).await.map_err(|f| f.error.at("job", id))?;
+        let answer = self.call(&call, Repeat::Harmless, repeats).await.map_err(|f| f.error.at("server job", id))?;
         answer.root.find("job").and_then(Job::read).ok_or_else(|| {
-            Error::new(Kind::ServerFailed, "the server's answer about the job has no job").during(WHAT).at("job", id)
+            Error::new(Kind::ServerFailed, "the server's answer about the job has no job").during(WHAT).at("server job", id)
         })
     }
 
@@ -104,7 +104,7 @@ impl Server {
             tokio::time::sleep(wait.min(left)).await;
             let job = self.job(id, repeats).await.map_err(|e| out_of_sight(e, id))?;
             let ended = |kind, message: String| {
-                Error::new(kind, with_notes(message, &job.notes)).during(WHAT).at("job", id).at("server", self.place())
+                Error::new(kind, with_notes(message, &job.notes)).during(WHAT).at("server job", id).at("server", self.place())
             };
             match job.state {
                 JobState::Succeeded | JobState::Ended => return Ok(job),
@@ -132,7 +132,7 @@ fn out_of_sight(e: Error, id: &str) -> Error {
         return e;
     }
     Error::new(Kind::JobUnfinished, "the upload is complete, and the server's job can no longer be asked for")
-        .at("job", id)
+        .at("server job", id)
         .because(e)
         .during("await the job")
 }

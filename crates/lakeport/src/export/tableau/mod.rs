@@ -29,7 +29,6 @@ pub(crate) mod fuzzing;
 mod http;
 mod job;
 mod jwt;
-mod lock;
 mod multipart;
 mod parts;
 mod project;

@@ -1,8 +1,8 @@
 //! The `multipart/mixed` body of a publish or an append, streamed from disk.
 //!
 //! A body can be made any number of times from the same words, which is what lets a redirect or a new sign-in send it again.
-//! The file's part always carries a constant ASCII name: servers read others differently, and the data source's name stands
-//! in the XML anyway.
+//! The file's part always carries an ASCII name of our own, `data.` and its type: servers read others differently, and the data
+//! source's name stands in the XML anyway.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -37,8 +37,8 @@ pub(super) struct Multipart {
 
 impl Multipart {
     /// The body of a publish: the XML, and the file unless it was uploaded before.
-    pub(super) fn publish(xml: &str, file: Option<Slice>) -> Self {
-        Self::new(xml, file, "tableau_datasource", "data.hyper")
+    pub(super) fn publish(xml: &str, file: Option<Slice>, data_type: &str) -> Self {
+        Self::new(xml, file, "tableau_datasource", &format!("data.{data_type}"))
     }
 
     /// The body of one append; its XML part is empty.
@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_commit_has_only_the_payload() {
-        let body = Multipart::publish("<tsRequest/>", None);
+        let body = Multipart::publish("<tsRequest/>", None, "hyper");
         let text = String::from_utf8(collect(&body).await.unwrap()).unwrap();
         let boundary = body.content_type().rsplit_once('=').unwrap().1.to_owned();
         assert_eq!(

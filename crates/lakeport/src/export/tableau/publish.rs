@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use crate::convert::Written;
 use crate::error::{Error, Kind, Result, Wrap};
@@ -16,13 +16,13 @@ use super::datasource::{DataSource, read_time};
 use super::fault::How;
 use super::http::Body;
 use super::job::{Job, JobState};
-use super::lock::Lock;
 use super::multipart::{Multipart, Slice};
 use super::resume::{self, Left, record};
 use super::retry::{Repeat, Repeats};
 use super::session::{Call, encode_id};
 use super::upload::{MAX_BLOCK, Uploaded};
 use super::xml;
+use crate::export::lock::Lock;
 
 /// Larger files are committed as a job: gateways cut answers that take minutes.
 const AS_JOB_FROM: u64 = 8 * 1024 * 1024;
@@ -289,7 +289,7 @@ impl Tableau {
             record(order.receipt_path, receipt).await?;
             None
         };
-        let body = Body::Multipart(Multipart::publish(&order.xml, file));
+        let body = Body::Multipart(Multipart::publish(&order.xml, file, order.data_type));
         let call = Call { patient: true, ..Call::post("publish", format!("/datasources{query}"), body) };
         let watch = |taken: u64| progress(taken, order.bytes);
         let watched = single.then_some(&watch as &(dyn Fn(u64) + Send + Sync));
@@ -326,8 +326,7 @@ impl Tableau {
 
     /// Notes a moment that is certainly before the first commit, by the server's clock.
     fn mark_commit(&self, receipt: &mut Receipt) {
-        let now = Utc::now() + TimeDelta::seconds(self.server.http.ahead());
-        receipt.committed_after.get_or_insert(now - CLOCKS_OFF);
+        receipt.committed_after.get_or_insert(self.server.http.now() - CLOCKS_OFF);
     }
 
     /// Waits for the job and finds what it made.
@@ -357,7 +356,7 @@ impl Tableau {
                 repeats.note("await the job: the connected app may not see it, looked at the data source instead".to_owned());
                 return self.look(order, self.job_deadline, repeats).await?.ok_or_else(|| {
                     let message = format!("the data source did not change within {} s", self.job_deadline.as_secs());
-                    about(Error::new(Kind::JobUnfinished, message).because(e).at("job", id), order)
+                    about(Error::new(Kind::JobUnfinished, message).because(e).at("server job", id), order)
                 });
             }
             Err(e) => return Err(about(e, order)),
@@ -380,7 +379,7 @@ impl Tableau {
                 None => Error::new(Kind::ServerFailed, "the server's job ended and the data source is not there"),
             };
             if begun.elapsed() >= self.server.pace.look / 20 {
-                return Err(about(error, order).during("publish").at("job", id));
+                return Err(about(error, order).during("publish").at("server job", id));
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 7 / 5).min(self.server.pace.slowest_poll);

@@ -20,9 +20,9 @@ use crate::limits::Limits;
 use super::TableauEnv;
 use super::fault::{Called, Failed, How};
 use super::http::{Answer, Body, Http, Request, Watch, place_of};
-use super::lock::Lock;
 use super::retry::{Pace, Repeat, Repeats};
 use super::signin::{self, State};
+use crate::export::lock::Lock;
 
 /// The newest version of the REST API whose schema was read.
 const NEWEST: Version = Version(3, 29);

@@ -17,11 +17,11 @@ use crate::error::{Error, Kind, Result};
 use super::fault::{Called, Failed};
 use super::http::{Body, Request};
 use super::jwt;
-use super::lock::{Lock, Taken, Wanted};
 use super::retry::{Repeat, Repeats, backoff};
 use super::session::{Server, ServerInfo, SignedIn, Version};
 use super::xml;
 use super::{Auth, TableauEnv};
+use crate::export::lock::{Lock, Taken, Wanted};
 
 /// An idle session lives 120 minutes on Tableau Cloud and 240 on Server; one that ends sooner was ended by someone.
 const IDLE_LIFE: Duration = Duration::from_secs(110 * 60);

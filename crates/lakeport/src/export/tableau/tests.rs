@@ -259,7 +259,7 @@ async fn a_job_that_fails_or_does_not_end_says_so() {
     let failed = r#"<tsResponse><job id="j1" completedAt="x" finishCode="1"><n><notes>bad table</notes></n></job></tsResponse>"#;
     let stub = Stub::start(at("job", 0, say(200, failed))).await;
     let error = publish(&target(&stub, chunked), &file(10), Mode::Full).await.unwrap_err();
-    assert_eq!((error.kind(), error.context_value("job")), (Kind::FileRefused, Some("j1")));
+    assert_eq!((error.kind(), error.context_value("server job")), (Kind::FileRefused, Some("j1")));
     assert!(error.message().contains("bad table"));
 
     let running = r#"<tsResponse><job id="j1" progress="0" finishCode="1"/></tsResponse>"#;
@@ -272,7 +272,7 @@ async fn a_job_that_fails_or_does_not_end_says_so() {
         env.job_deadline = Some(Duration::from_millis(50));
     });
     let error = tableau.publish(&file(10).written, &how, &|_, _| {}).await.unwrap_err();
-    assert_eq!((error.kind(), error.context_value("job")), (Kind::JobUnfinished, Some("j1")));
+    assert_eq!((error.kind(), error.context_value("server job")), (Kind::JobUnfinished, Some("j1")));
     let receipt: Receipt = serde_json::from_slice(&std::fs::read(receipt_path).unwrap()).unwrap();
     assert_eq!((receipt.stage, receipt.job.as_deref()), (Stage::Committed, Some("j1")));
 }

@@ -192,7 +192,7 @@ impl Tableau {
             }
             let id = ready.request_id(step.before, part, attempt);
             let since = self.last_change(source, repeats).await?;
-            let sent = self.server_time();
+            let sent = self.server.http.now();
             let Some(job) = self.server.patch(source, connection, upload.as_deref(), body, id, repeats).await? else {
                 return Ok(Sent::TooLarge(size, ready.too_large("the server takes no change of", size)));
             };
@@ -221,15 +221,10 @@ impl Tableau {
         }
         let at = self.server.data_source(source, repeats).await?.and_then(|now| now.updated_at);
         // Else what comes now could show the same time.
-        if at.as_deref().is_some_and(|at| !read(at).is_some_and(|at| is_past(at, self.server_time()))) {
+        if at.as_deref().is_some_and(|at| !read(at).is_some_and(|at| is_past(at, self.server.http.now()))) {
             tokio::time::sleep(TICK).await;
         }
         Ok(at)
-    }
-
-    /// The time on the server's clock.
-    fn server_time(&self) -> DateTime<Utc> {
-        Utc::now() + TimeDelta::seconds(self.server.http.ahead())
     }
 
     /// Waits for the job of a call that was sent at some time.
@@ -318,7 +313,7 @@ impl Step<'_> {
                  With the scope tableau:jobs:read, from API 3.25 on, the job itself tells"
             ))
             .during("await the job")
-            .at("job", job)
+            .at("server job", job)
     }
 
     /// The error of a change that came to nothing under each of its ids.
@@ -331,7 +326,7 @@ impl Step<'_> {
         Error::new(kind, message)
             .help(format!("correct the cause, then {again}publish the whole with --mode full"))
             .during("change the data source")
-            .at("job", &last.id)
+            .at("server job", &last.id)
     }
 }
 
@@ -349,7 +344,7 @@ fn unseen(e: Error, id: &str) -> Error {
         return e;
     }
     Error::new(Kind::JobUnfinished, "the change was sent, and the server's job cannot be asked for")
-        .at("job", id)
+        .at("server job", id)
         .because(e)
         .during("await the job")
 }

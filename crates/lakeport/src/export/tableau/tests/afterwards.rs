@@ -241,12 +241,16 @@ async fn a_change_whose_job_came_to_nothing_is_made_by_the_next_run() {
 
 #[tokio::test]
 async fn a_job_that_fails_at_once_is_no_former_one() {
-    let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
-    let failed = format!(r#"<tsResponse><job id="j2" createdAt="{now}" completedAt="{now}" finishCode="1"/></tsResponse>"#);
-    let stub = with_orders(move |seen, _| if seen.label == "job" { say(200, &failed) } else { Reply::Normal }).await;
-    let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
-    assert_eq!((error.kind(), stub.count("patch")), (Kind::FileRefused, 1));
-    assert!(error.help_line().contains("the same command sends the change anew"), "{}", error.help_line());
+    // Also where the clocks differ by less than would keep one from signing in.
+    for ahead in [0, -15, 15] {
+        let now = (chrono::Utc::now() + chrono::TimeDelta::seconds(ahead)).format("%Y-%m-%dT%H:%M:%SZ");
+        let failed = format!(r#"<tsResponse><job id="j2" createdAt="{now}" completedAt="{now}" finishCode="1"/></tsResponse>"#);
+        let stub = with_orders(move |seen, _| if seen.label == "job" { say(200, &failed) } else { Reply::Normal }).await;
+        stub.world.lock().unwrap().clock = Some(ahead);
+        let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
+        assert_eq!((error.kind(), stub.count("patch")), (Kind::FileRefused, 1), "{ahead}");
+        assert!(error.help_line().contains("the same command sends the change anew"), "{}", error.help_line());
+    }
 }
 
 #[tokio::test]
@@ -263,7 +267,7 @@ async fn a_job_that_cannot_be_asked_for_is_not_sent_again() {
     let stub = with_orders(|seen, _| if seen.label == "job" { say(503, "busy") } else { Reply::Normal }).await;
     let error = target(&stub, |_| {}).update(&upsert(&file(10).written.path), None, None, &|_, _| {}).await.unwrap_err();
     assert_eq!((error.kind(), error.exit_code(), stub.count("patch")), (Kind::JobUnfinished, 5, 1));
-    assert_eq!(error.context_value("job"), Some("j2"));
+    assert_eq!(error.context_value("server job"), Some("j2"));
 }
 
 #[tokio::test]
@@ -296,7 +300,7 @@ async fn a_connected_app_that_sees_no_jobs_sees_each_piece() {
         let stub = with_orders(move |seen, n| script(seen, n, 1)).await;
         let error = target(&stub, app).update(&change, Some(&cut), None, &|_, _| {}).await.unwrap_err();
         assert_eq!((error.kind(), error.exit_code(), stub.count("patch")), (Kind::JobUnfinished, 5, 2));
-        assert_eq!((error.context_value("pieces done"), error.context_value("job")), (Some("1"), Some("j9")));
+        assert_eq!((error.context_value("pieces done"), error.context_value("server job")), (Some("1"), Some("j9")));
         assert!(error.help_line().contains("would make other pieces twice"), "{}", error.help_line());
 
         let stub = with_orders(move |seen, n| script(seen, n, 0)).await;

@@ -154,7 +154,7 @@ async fn a_job_that_did_nothing_is_no_publish() {
                 if proof {
                     let error = outcome.unwrap_err();
                     assert_eq!(
-                        (error.kind(), error.exit_code(), error.context_value("job")),
+                        (error.kind(), error.exit_code(), error.context_value("server job")),
                         (Kind::VerifyFailed, 7, Some("j1"))
                     );
                     assert!(error.help_line().contains("former rows"), "{shown} {}", error.help_line());

@@ -116,6 +116,8 @@ pub(super) struct World {
     pub(super) warning: Option<String>,
     /// Ids of changes, and how many bytes each brought.
     pub(super) changes: Vec<(String, usize)>,
+    /// Seconds that its clock is ahead of ours; without, its answers tell no time.
+    pub(super) clock: Option<i64>,
     uploads: HashMap<String, Vec<u8>>,
     polls: usize,
     sign_ins: usize,
@@ -212,7 +214,12 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, seen: Arc<Mutex<Vec<S
                 )
             }
         };
-        let answer = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+        let clock = world.lock().unwrap().clock;
+        let date = clock.map_or_else(String::new, |ahead| {
+            let there = chrono::Utc::now() + chrono::TimeDelta::seconds(ahead);
+            there.format("Date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string()
+        });
+        let answer = format!("HTTP/1.1 {status} X\r\n{headers}{date}Content-Length: {}\r\n\r\n{body}", body.len());
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
