@@ -242,6 +242,41 @@ fn marked(desk: &Desk, sandbox: &Sandbox, mark: &str) -> u64 {
 }
 
 #[test]
+fn a_job_changes_rows_of_known_keys_in_place() {
+    let desk = Desk::new();
+    let sandbox = Sandbox::start(&desk);
+    let job = "[job.orders]\nfrom = \"day.parquet\"\nto = \"tab:Orders\"\nmode = \"upsert\"\nkey = [\"id\", \"part\"]\ncursor = \"id\"\n";
+    desk.write("lakeport.toml", sandbox.toml("") + job);
+    let day = |ids: &str, mark: &str| {
+        desk.parquet("day.parquet", &format!("{{'id': {ids}, 'part': [1] * len({ids}), 'mark': ['{mark}'] * len({ids})}}"));
+        run(&desk, &["run", "orders"])
+    };
+    let marks = || (marked(&desk, &sandbox, "old"), marked(&desk, &sandbox, "new"));
+    // The first makes the data source, the others change it.
+    assert!(!day("[*range(1, 1001)]", "old").ok().stdout.contains("change in place"));
+    assert_eq!(marks(), (1000, 0));
+    day("[*range(990, 1011)]", "new").ok().says("change in place");
+    assert_eq!(marks(), (989, 21));
+    // Equal changes within a day are none to the server; these are meant.
+    for (mark, expected) in [("new", (989, 21)), ("old", (1010, 0)), ("new", (989, 21))] {
+        day("[*range(990, 1011)]", mark).ok();
+        assert_eq!(marks(), expected);
+    }
+    run(&desk, &["plan", "orders"]).ok().says("mode upsert").says("the cursor `id` is not followed yet");
+    day("[7, 7]", "new").fails(6, "E204").says("the key is id, part");
+    day("[None, 8]", "new").fails(6, "E204").says("NULL in their key");
+    run(&desk, &["run", "orders", "--key", "nope"]).fails(2, "E120").says("`nope`");
+    run(&desk, &["run", "--from", "day.parquet", "--to", "tab:Orders", "--mode", "upsert"]).fails(2, "E120").says("--key");
+    run(&desk, &["publish", "day.parquet", "tab:Orders", "--mode", "upsert"]).fails(2, "E120").says("--action");
+    assert_eq!(marks(), (989, 21));
+    // A payload above the limit is cut by rows.
+    let limited = sandbox.toml("change_limit = \"64KiB\"") + job;
+    desk.write("lakeport.toml", limited);
+    day("[*range(1, 20001)]", "new").ok().says("changes in place");
+    assert_eq!(marks(), (0, 20_000));
+}
+
+#[test]
 fn rows_of_a_change_are_compared_one_by_one() {
     let desk = Desk::new();
     // What real servers hand out: a package with the extract in it.

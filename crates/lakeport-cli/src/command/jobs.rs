@@ -151,6 +151,10 @@ pub(super) async fn publish(
     let Reference::Named { environment, path: name } = Reference::parse(to) else {
         return Err(Error::new(Kind::Usage, format!("`{to}` names no environment")).help("write ENV:Name"));
     };
+    if matches!(mode, Mode::Upsert | Mode::DeleteInsert) {
+        let message = format!("`publish` sends a file whole, and mode {} changes rows of what is there", mode.name());
+        return Err(Error::new(Kind::Usage, message).help("use --action with --key, or run a job in this mode"));
+    }
     let target = lakeport.target(&environment)?;
     let bytes = std::fs::metadata(file)
         .map_err(|e| Error::new(Kind::SourceMissing, format!("there is no file {}", file.display())).because(e))?

@@ -256,6 +256,21 @@ pub struct Health {
 /// How far an upload is, for progress lines.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
+/// Makes sure that keys are given, and are columns.
+///
+/// # Errors
+/// `Usage`.
+pub(crate) fn ensure_keys(mode: Mode, keys: &[String], columns: &[&str]) -> Result<()> {
+    if keys.is_empty() {
+        return Err(Error::new(Kind::Usage, format!("mode {} needs a key", mode.name()))
+            .help("name the columns that identify a row with --key, or key = [\"…\"] in the job"));
+    }
+    match keys.iter().find(|k| !columns.contains(&k.as_str())) {
+        Some(missing) => Err(Error::new(Kind::Usage, format!("the key names column `{missing}`, which the table does not have"))),
+        None => Ok(()),
+    }
+}
+
 /// A place where files go.
 #[async_trait]
 pub trait Target: Send + Sync + fmt::Debug {

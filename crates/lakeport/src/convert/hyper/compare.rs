@@ -201,6 +201,20 @@ pub fn doubled(file: &Path, table: &TableDescription, key: &[String], limits: &L
     Ok(u64::try_from(connection.query_count(&query).wrap(Kind::SourceUnreadable, unreadable)?).unwrap_or(0))
 }
 
+/// How many rows of a file's table have a NULL in their key.
+///
+/// # Errors
+/// `HyperdMissing`, `SourceUnreadable`.
+pub fn keyless(file: &Path, table: &TableDescription, key: &[String], limits: &Limits) -> Result<u64> {
+    let hyperd = Hyperd::shared(limits.hyperd_memory, hyper::OLDEST_VERSION)?;
+    let connection = hyperd.read(file)?;
+    let lacks = key.iter().map(|k| format!("{} IS NULL", sql::name(k))).collect::<Vec<_>>().join(" OR ");
+    let (schema, name) = table.qualified();
+    let query = format!("SELECT COUNT(*) FROM {} WHERE {lacks}", in_database(super::process::DATABASE, schema, name));
+    let unreadable = || format!("hyperd cannot read {}", file.display());
+    Ok(u64::try_from(connection.query_count(&query).wrap(Kind::SourceUnreadable, unreadable)?).unwrap_or(0))
+}
+
 fn except(left: &str, right: &str) -> String {
     format!("({left}) EXCEPT ALL ({right})")
 }

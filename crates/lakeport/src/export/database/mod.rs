@@ -8,7 +8,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target};
+use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target, ensure_keys};
 use crate::config::{DatabaseEnv, Secret};
 use crate::convert::Written;
 use crate::error::{Kind, Result, Wrap};
@@ -85,7 +85,9 @@ impl Target for DatabaseTarget {
     async fn foresee(&self, how: &Publish, tables: &[&Mapping]) -> Result<()> {
         let keyed = matches!(how.mode, Mode::Upsert | Mode::DeleteInsert);
         match tables {
-            [table] if keyed => modes::ensure_keys(how, &table.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>()),
+            [table] if keyed => {
+                ensure_keys(how.mode, &how.keys, &table.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())
+            }
             _ => Ok(()),
         }
     }

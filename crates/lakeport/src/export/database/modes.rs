@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Schema};
 use super::session::{Session, quoted};
 use crate::convert::ingest;
 use crate::error::{Error, Kind, Result};
-use crate::export::{Mode, Publish};
+use crate::export::{Mode, Publish, ensure_keys};
 
 /// Brings a file's rows into a table.
 ///
@@ -19,7 +19,7 @@ pub(super) fn publish(session: &mut Session, file: &Path, how: &Publish) -> Resu
     let schema = ingest::reader(file)?.schema();
     let columns: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     if keyed {
-        ensure_keys(how, &columns)?;
+        ensure_keys(how.mode, &how.keys, &columns)?;
     }
     let there = session.exists(&how.name)?;
     match how.mode {
@@ -43,21 +43,6 @@ pub(super) fn publish(session: &mut Session, file: &Path, how: &Publish) -> Resu
             ensure_kept(session, &how.name, &schema)?;
             merge(session, file, how, &columns)
         }
-    }
-}
-
-/// Makes sure that keys are given, and that the rows have them.
-///
-/// # Errors
-/// `Usage`.
-pub(super) fn ensure_keys(how: &Publish, columns: &[&str]) -> Result<()> {
-    if how.keys.is_empty() {
-        return Err(Error::new(Kind::Usage, format!("mode {} needs a key", how.mode.name()))
-            .help("name the columns that identify a row with --key, or key = [\"…\"] in the job"));
-    }
-    match how.keys.iter().find(|k| !columns.contains(&k.as_str())) {
-        Some(missing) => Err(Error::new(Kind::Usage, format!("the key names column `{missing}`, which the table does not have"))),
-        None => Ok(()),
     }
 }
 

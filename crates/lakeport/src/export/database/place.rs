@@ -50,6 +50,9 @@ impl Place {
     /// The address as the driver takes it: with the password, and with what bounds the waiting.
     pub(super) fn address(&self) -> String {
         let Ok(mut url) = url::Url::parse(&self.uri) else { return self.words() };
+        if self.password.is_none() && !self.is_postgres() {
+            return self.uri.clone();
+        }
         if let Some(password) = &self.password {
             // A URL without a host takes none; its driver will say what it lacks.
             let _ = url.set_password(Some(password.reveal()));

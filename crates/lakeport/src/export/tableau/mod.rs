@@ -15,9 +15,10 @@ use crate::convert::Written;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, show_size};
 use crate::source::Listed;
+use crate::types::Mapping;
 
 use super::care::Care;
-use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target};
+use super::{Capability, Health, Mode, Observed, Progress, Publish, Receipt, Target, ensure_keys};
 
 mod care;
 mod change;
@@ -39,6 +40,7 @@ mod session;
 mod signin;
 mod update;
 mod upload;
+mod upsert;
 mod xml;
 
 #[cfg(test)]
@@ -58,7 +60,7 @@ use session::{Call, Server};
 pub const CAPABILITY: Capability = Capability {
     name: "tableau",
     formats: &["hyper", "tdsx", "tde", "parquet"],
-    modes: &[Mode::Full, Mode::Create, Mode::Append, Mode::Replace],
+    modes: &[Mode::Full, Mode::Create, Mode::Append, Mode::Upsert, Mode::Replace],
     observes: true,
     summary: "Tableau Server and Cloud: chunked upload, asynchronous publish, read back",
 };
@@ -71,6 +73,7 @@ pub struct Tableau {
     /// The id the place leads to; locked while it is looked up, so that jobs side by side create a project once.
     found: Mutex<Option<Option<String>>>,
     buffer: usize,
+    limits: Limits,
     job_deadline: Duration,
 }
 
@@ -88,7 +91,7 @@ impl Tableau {
         let place = Place::parse(env.project.as_deref())?;
         let job_deadline = env.job_deadline.unwrap_or(limits.job_deadline);
         let server = Server::new(env, limits)?;
-        Ok(Self { server, place, found: Mutex::default(), buffer: limits.upload_buffer, job_deadline })
+        Ok(Self { server, place, found: Mutex::default(), buffer: limits.upload_buffer, limits: limits.clone(), job_deadline })
     }
 
     /// Finds a data source by exact name in the environment's project.
@@ -294,7 +297,19 @@ impl Target for Tableau {
     }
 
     async fn publish(&self, file: &Written, how: &Publish, progress: Progress<'_>) -> Result<Receipt> {
-        self.publish_file(file, how, progress).await.map_err(|e| self.here(e))
+        let published = match how.mode {
+            Mode::Upsert => self.upsert(file, how, progress).await,
+            _ => self.publish_file(file, how, progress).await,
+        };
+        published.map_err(|e| self.here(e))
+    }
+
+    async fn foresee(&self, how: &Publish, tables: &[&Mapping]) -> Result<()> {
+        match tables {
+            _ if how.mode != Mode::Upsert => Ok(()),
+            [table] => ensure_keys(how.mode, &how.keys, &table.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>()),
+            _ => Err(Error::new(Kind::Unsupported, "rows are upserted from one table").help("make a job of each table")),
+        }
     }
 
     async fn see_to(&self, receipt: &Receipt, care: &Care) -> Result<Vec<String>> {
