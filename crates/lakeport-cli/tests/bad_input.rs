@@ -202,6 +202,20 @@ fn a_stray_quote_in_a_csv_takes_no_rows() {
 }
 
 #[test]
+fn what_a_reader_would_lose_is_refused() {
+    let desk = Desk::new();
+    desk.python("import duckdb; duckdb.sql(\"copy (select 1 as i, interval '1 year 2 days' as v) to 'iv.parquet'\")");
+    desk.run(&["convert", "iv.parquet", "iv.csv"]).fails(6, "E203").says("months would be lost").says("column v");
+    // Its reader breaks down at the microsecond before 1970, where the build looks for overflows, as that of the tests does.
+    desk.python(
+        "import pyarrow as pa, pyarrow.orc as orc\n\
+         orc.write_table(pa.table({'a': pa.array([-1], pa.int64()).cast(pa.timestamp('us')), 'b': [0]}), 'old.orc')",
+    );
+    desk.run(&["convert", "old.orc", "old.csv"]).fails(3, "E131").says("the reader of the file broke down").says("old.orc");
+    assert!(!desk.files().iter().any(|f| f.ends_with(".csv")), "{:?}", desk.files());
+}
+
+#[test]
 fn rows_and_lines_without_end_are_not_gathered() {
     let desk = Desk::new();
     desk.write("endless.csv", "id,name\n1,x\n2,\"".to_owned() + &"abc\n".repeat(17 << 20));

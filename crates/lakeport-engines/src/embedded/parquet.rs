@@ -167,7 +167,7 @@ fn ensure_no_months(about: &FileMetaData) -> Result<()> {
     let tells = about.key_value_metadata().is_some_and(|pairs| pairs.iter().any(|pair| pair.key == ARROW_SCHEMA_META_KEY));
     let columns = about.schema_descr().columns().iter();
     match columns.into_iter().find(|c| !tells && c.converted_type() == ConvertedType::INTERVAL) {
-        Some(column) => Err(Error::new(Kind::Unsupported, "a Parquet INTERVAL cannot be read: its months would be lost")
+        Some(column) => Err(Error::new(Kind::TypeRefused, "a Parquet INTERVAL cannot be read: its months would be lost")
             .help("have the column written as text, or as numbers of months and days")
             .at("column", column.path().string())),
         None => Ok(()),

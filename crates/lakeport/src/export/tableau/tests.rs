@@ -251,7 +251,7 @@ async fn modes_mean_what_they_say() {
     let receipt = publish(&tableau, &file, Mode::Replace).await.unwrap();
     assert_eq!(stub.source("Orders").unwrap().bytes.len(), 100);
     assert_eq!(receipt.updated_before.as_deref(), Some("v2"));
-    assert_eq!(publish(&tableau, &file, Mode::Upsert).await.unwrap_err().kind(), Kind::Unsupported);
+    assert_eq!(publish(&tableau, &file, Mode::DeleteInsert).await.unwrap_err().kind(), Kind::Unsupported);
 }
 
 #[tokio::test]
